@@ -1,0 +1,261 @@
+"""The command line: parse, call, print. Every command is one function of the package; nothing is decided here."""
+
+from __future__ import annotations
+
+import time
+
+STARTED = time.monotonic()  # a time limit covers the whole command, imports included
+
+import inspect  # noqa: E402
+import json  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from dataclasses import MISSING, fields  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Annotated, Any, Literal, get_type_hints  # noqa: E402
+
+import typer  # noqa: E402
+
+from pellucid.config import DataConfig, ModelConfig, TrainConfig  # noqa: E402
+from pellucid.errors import PellucidError  # noqa: E402
+
+app = typer.Typer(
+    name="pellucid",
+    help="Image classifiers you can see through: from a folder of labelled pictures to a classifier you can trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+Source = Annotated[
+    str,
+    typer.Argument(metavar="DATA", help="A folder of class folders, a zip, a CSV or Parquet table, or 'digits'."),
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that train made.")]
+
+
+def main() -> None:
+    """Runs the command line; exits 0, 1 (an error told in a paragraph), 2 (usage) or 130 (interrupted)."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names that are no valid text
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    try:
+        app(args=arguments)
+    except PellucidError as error:
+        if len(arguments) < len(sys.argv) - 1:
+            raise
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(1)
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog="Any command takes --debug, which shows where in the code an error comes from.",
+)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from pellucid import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _with_settings(*configs: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command one flag for each field of `configs`; the command receives them as the dict `settings`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        generated = [_flag(config, field.name) for config in configs for field in fields(config)]
+
+        def with_flags(**arguments: Any) -> None:
+            settings = {parameter.name: arguments.pop(parameter.name) for parameter in generated}
+            command(**arguments, settings=settings)
+
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*own, *generated]]
+        with_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_flags.__annotations__ = {p.name: p.annotation for p in parameters}
+        with_flags.__name__, with_flags.__doc__ = command.__name__, command.__doc__
+        return with_flags
+
+    return decorate
+
+
+def _flag(config: type, name: str) -> inspect.Parameter:
+    field = next(f for f in fields(config) if f.name == name)
+    assert field.default is not MISSING
+    choices = field.metadata["choices"]
+    group = {DataConfig: "Data", ModelConfig: "Network", TrainConfig: "Training"}.get(config)
+    option = typer.Option(help=field.metadata["help"], rich_help_panel=group)
+    hint = get_type_hints(config)[name]
+    if choices:
+        hint = Literal[choices] if isinstance(field.default, str) else Literal[choices] | None
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=Annotated[hint, option]
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path | None, typer.Option(help="Run folder to make.  [default: runs/DATE-digits-N]")] = None,
+    as_json: Json = False,
+) -> None:
+    """The whole story on 1,797 real handwritten digits: check, train, evaluate, predict."""
+    from pellucid.demo import demo as run_demo
+    from pellucid.terminal import TrainingScreen
+
+    with TrainingScreen() as screen:
+        story = run_demo(out=out, on_event=screen)
+    _print(
+        story.to_dict(), as_json,
+        f"{story.check}\n\n{story.test}\n\n"
+        f"run      {story.run}\n"
+        f"report   {story.run.path / 'reports' / 'test.html'}\n"
+        f"answers  {story.sheet}\n\n"
+        f"Next: pellucid check YOUR-FOLDER, then pellucid train YOUR-FOLDER",
+    )  # fmt: skip
+
+
+@app.command()
+@_with_settings(DataConfig)
+def check(
+    data: Source,
+    settings: dict[str, Any],
+    sheet: Annotated[Path | None, typer.Option(help="Write a PNG with sample pictures of every class.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look before training: unreadable files, duplicates, conflicts, leaks, tiny classes, what a crop would hide."""
+    from pellucid.data.check import check as check_data
+    from pellucid.data.check import sample_pictures
+    from pellucid.data.reopen import open_with
+    from pellucid.evaluation.draw import grid_sheet
+    from pellucid.evaluation.predict import as_image
+    from pellucid.files import atomic_write, png_bytes
+    from pellucid.terminal import progress
+
+    config = DataConfig(**settings)
+    dataset = open_with(data, config)
+    with progress("reading pictures") as show:
+        found = check_data(dataset, size=config.input_size(), progress=show)
+    text = str(found)
+    if sheet:
+        rows = sample_pictures(dataset, per_class=10, picture=as_image)
+        atomic_write(sheet, png_bytes(grid_sheet(rows)))
+        text += f"\nsheet  {sheet}"
+    _print(found.to_dict() | ({"sheet": str(sheet)} if sheet else {}), as_json, text)
+
+
+@app.command()
+@_with_settings(DataConfig, ModelConfig, TrainConfig)
+def train(
+    settings: dict[str, Any],
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="As for check; not needed with --resume.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to make.  [default: runs/DATE-NAME-N]")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this interrupted run, exactly as it would have.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a classifier; everything not given is chosen, and said why."""
+    if (data is None) == (resume is None):
+        raise typer.BadParameter("Give the data set to train on, or --resume RUN, and not both.")
+    from pellucid.terminal import TrainingScreen
+    from pellucid.training.pipeline import resume as go_on
+    from pellucid.training.pipeline import train as train_run
+
+    with TrainingScreen() as screen:
+        if resume is not None:
+            run = go_on(resume, on_event=screen, started=STARTED)
+        else:
+            run = train_run(str(data), out=out, on_event=screen, started=STARTED, **settings)
+    content = run.read()
+    result = {
+        "run": str(run), "state": content["state"], "seconds": content["seconds"], "epochs": content["epochs"],
+        "model": content["architecture"]["name"], "parameters": content["parameters"], "valid": content.get("valid"),
+    }  # fmt: skip
+    if content["state"] == "interrupted":
+        _print(result, as_json, f"Interrupted; everything is saved. Go on with:\n  pellucid train --resume {run}")
+        raise typer.Exit(130)
+    accuracy = content["valid"]["accuracy"]
+    _print(
+        result, as_json,
+        f"validation accuracy {accuracy['value']:.4f} ({accuracy['low']:.4f} to {accuracy['high']:.4f}, "
+        f"n {content['valid']['n']:,}) after {content['seconds']:.0f} s\n"
+        f"run   {run}\n"
+        f"next  pellucid evaluate {run}\n"
+        f"      pellucid predict {run} PICTURES",
+    )  # fmt: skip
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Other labelled pictures.")] = None,
+    split: Annotated[str, typer.Option(help="Which part to measure on: test, validation or train.")] = "test",
+    as_json: Json = False,
+) -> None:
+    """Measure a classifier on pictures it has not seen, and write the report."""
+    from pellucid.evaluation.measure import evaluate as measure
+    from pellucid.terminal import progress
+
+    with progress("reading pictures") as show:
+        evaluation = measure(run, data, split=split, progress=show)
+    report = run / "reports" / f"{evaluation.split}.html"
+    _print(evaluation.to_dict() | {"report": str(report)}, as_json, f"{evaluation}\n\nreport  {report}")
+
+
+@app.command()
+def predict(
+    run: RunPath,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, or patterns in quotes.")],
+    top: Annotated[int, typer.Option(min=1, help="How many labels a picture.")] = 3,
+    csv: Annotated[Path | None, typer.Option(help="Write the answers to this CSV file.")] = None,
+    draw: Annotated[Path | None, typer.Option(help="Write each picture with its labels into this folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Classify pictures; a file that cannot be read gets an error row and the rest goes on."""
+    from pellucid.evaluation.predict import Drawer, find_pictures, predict_files, write_csv
+    from pellucid.model.classifier import load
+    from pellucid.terminal import progress
+
+    classifier = load(run)
+    top = min(top, len(classifier.classes))
+    files = find_pictures(paths)
+    with progress("predicting") as show:
+        drawer = Drawer(draw, top) if draw else None
+        answers = list(predict_files(classifier, files, progress=show, on_picture=drawer))
+    if csv:
+        write_csv(csv, answers, top)
+    lines = [
+        f"{a.path}: {_labels(a.prediction.top(top)) if a.prediction else 'ERROR ' + str(a.error)}" for a in answers
+    ]
+    failed = sum(a.error is not None for a in answers)
+    if failed:
+        lines.append(f"{failed:,} of {len(answers):,} files could not be read.")
+    _print([a.to_dict(top) for a in answers], as_json, "\n".join(lines))
+
+
+@app.command()
+def summary(
+    model: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A name, a network as text, or a run folder.")],
+    input_shape: Annotated[str | None, typer.Option("--input", help="Channels x height x width.")] = None,
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """The layer table of a network: output shape, parameters, multiply-adds, receptive field."""
+    from pellucid.model.describe import summary_of
+
+    table = summary_of(model, input_shape=input_shape, num_classes=classes)
+    _print(table.to_dict(), as_json, str(table))
+
+
+def _labels(pairs: Any) -> str:
+    return ", ".join(f"{label} {probability:.1%}" for label, probability in pairs)
+
+
+def _print(content: Any, as_json: bool, text: str) -> None:
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=True) if as_json else text)

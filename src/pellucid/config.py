@@ -1,0 +1,157 @@
+"""Settings, one frozen dataclass a stage.
+
+The command line's flags are generated from these fields, and the run folder stores them; functions inside the package
+take plain arguments. None means "derived": what was chosen in its place is printed and stored in the run as `plan`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from pellucid.errors import ConfigError, UnknownNameError, nearest
+
+
+def _option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:  # noqa: A002
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+def _check_choices(config: Any) -> None:
+    for entry in fields(config):
+        choices, value = entry.metadata["choices"], getattr(config, entry.name)
+        if choices and value is not None and value not in choices:
+            flag = "--" + entry.name.replace("_", "-")
+            raise UnknownNameError(
+                f"{flag} is '{value}'; it must be one of {', '.join(choices)}. {nearest(str(value), choices)}".rstrip()
+            )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How to read the data set, split it and turn it into pixels."""
+
+    path_column: str | None = _option(None, "Column of a table that holds the paths.")
+    label_column: str | None = _option(None, "Column of a table that holds the labels.")
+    split_column: str | None = _option(None, "Column of a table that holds train/validation/test.")
+    group: str | None = _option(
+        None,
+        "What must stay on one side of a split: a column, or a regular expression on the path, like '(C[0-9]+)P'.",
+    )
+    root: str | None = _option(None, "Folder that the paths of a table start from.  [default: the table's own]")
+    split: str | None = _option(
+        None,
+        "Make new splits with these shares, ignoring given ones.  [default: given splits, else 80/10/10]",
+    )
+    size: str | None = _option(None, "Side of the network's input in pixels, like 64 or 48x64 (height x width).")
+    channels: int | None = _option(None, "Channels of the network's input: 1 grey, 3 color.")
+    fit: str | None = _option(
+        None, "How a picture gets to that size; only crop hides anything.", ("stretch", "crop", "pad")
+    )
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        self.fractions()
+        self.input_size()
+        if self.channels is not None and self.channels < 1:
+            raise ConfigError(f"--channels is {self.channels}; it must be 1 (grey), 3 (color) or more.")
+
+    def fractions(self) -> dict[str, float] | None:
+        """The shares of `split` as fractions that sum to 1, or None when not asked for."""
+        if self.split is None:
+            return None
+        parts = [float(p) for p in re.findall(r"\d+(?:\.\d+)?", self.split)]
+        shape_is_right = re.fullmatch(r"\s*[\d.]+\s*[/,:]\s*[\d.]+\s*[/,:]\s*[\d.]+\s*", self.split)
+        if not shape_is_right or len(parts) != 3 or min(parts) <= 0:
+            raise ConfigError(
+                f"--split is '{self.split}'; expected three shares for train/validation/test that are all above zero, "
+                "like 80/10/10."
+            )
+        return dict(zip(("train", "validation", "test"), (p / sum(parts) for p in parts), strict=True))
+
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels, or None when not asked for."""
+        if self.size is None:
+            return None
+        found = re.fullmatch(r"(\d+)(?:x(\d+))?", self.size.strip())
+        if not found or not 1 <= int(found[1]) <= 4096 or not 1 <= int(found[2] or found[1]) <= 4096:
+            raise ConfigError(
+                f"--size is '{self.size}'; expected a side from 1 to 4096 pixels like 64, or height x width like 48x64."
+            )
+        return int(found[1]), int(found[2] or found[1])
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network."""
+
+    model: str = _option(
+        "auto",
+        "A timm or torchvision name (resnet18), fastnet, or a network as text ('conv16 relu pool dense64 relu').",
+    )
+    weights: str | None = _option(None, "Pretrained weights: a .safetensors file, imagenet, or none.")
+    freeze: bool | None = _option(
+        None,
+        "Keep the pretrained layers as they are and fit the last one only.  [default: yes when weights are given]",
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train."""
+
+    epochs: float | None = _option(None, "Passes over the training pictures; 2.5 is two and a half.")
+    time_limit: str | None = _option(None, "The whole command ends within this time: 90s, 10m, 1h.")
+    batch_size: int | None = _option(None, "Pictures a step.")
+    optimizer: str | None = _option(None, "Optimizer.", ("sgd", "adamw"))
+    learning_rate: float | None = _option(None, "Peak learning rate.")
+    weight_decay: float | None = _option(None, "Weight decay.")
+    momentum: float = _option(0.85, "Nesterov momentum of sgd.")
+    warmup: float = _option(0.2, "Share of the steps in which the learning rate rises.")
+    label_smoothing: float | None = _option(None, "Share of the target spread over all classes.")
+    ema: bool = _option(True, "Average the weights over the last steps and keep the average.")
+    clip: float | None = _option(None, "Limit of the gradient norm.")
+    class_weights: str = _option("none", "Weigh rare classes up in the loss.", ("none", "balanced"))
+    patience: int | None = _option(None, "Stop after so many epochs without a better validation score.")
+    flip: str = _option("auto", "Mirror pictures; auto measures whether a mirrored picture keeps its meaning.",
+                        ("auto", "horizontal", "both", "none"))  # fmt: skip
+    shift: int | None = _option(None, "Move pictures by up to so many pixels.  [default: a sixteenth of the side]")
+    color: float = _option(0.0, "Change brightness and contrast by up to this share.")
+    precision: str = _option("auto", "auto measures which is faster here.", ("auto", "fp32", "bf16"))
+    device: str = _option("auto", "Where to train.", ("auto", "cpu", "cuda", "mps"))
+    seed: int = _option(0, "Seed of the splits, the first weights, the order and the augmentation.")
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        self.seconds()
+        for name, low, high in (
+            ("epochs", 0, 1e6), ("batch_size", 1, 65536), ("learning_rate", 0, 1e3), ("weight_decay", 0, 1e3),
+            ("momentum", 0, 1), ("warmup", 0, 1), ("label_smoothing", 0, 1), ("clip", 0, 1e9), ("patience", 1, 1e6),
+            ("shift", 0, 4096), ("color", 0, 1), ("seed", 0, 2**63 - 1),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                flag = "--" + name.replace("_", "-")
+                raise ConfigError(f"{flag} is {value}; it must lie between {low:g} and {high:g}.")
+        if self.epochs == 0:
+            raise ConfigError("--epochs is 0; it must be above zero.")
+
+    def seconds(self) -> float | None:
+        """The time limit in seconds, or None when there is none."""
+        return None if self.time_limit is None else parse_duration(self.time_limit)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of '90', '90s', '1.5m', '10m', '1h' or '1h30m'."""
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([hms]?)", text.strip().lower())
+    rebuilt = "".join(n + u for n, u in parts)
+    seconds = sum(float(n) * units[u] for n, u in parts)
+    if not parts or rebuilt != re.sub(r"\s", "", text.strip().lower()) or seconds <= 0:
+        raise ConfigError(f"'{text}' is no time; write it like 90s, 10m or 1h30m.")
+    return seconds
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain JSON data of any of the dataclasses above."""
+    return asdict(config)

@@ -1,0 +1,1 @@
+"""From files to pixels: reading, checking, splitting and packing labelled pictures."""

@@ -1,0 +1,389 @@
+"""How the bytes of a picture become pixels, safely and always in the same way.
+
+JPEG, PNG, WebP, BMP, GIF and TIFF are recognized by their first bytes, never by the name of the file. The
+size is read from the header and compared with a limit before any pixel is allocated, and a file that is cut
+off or damaged is an error, never a half-grey picture. All of it may be called from many threads at once.
+
+Pillow reads every header and every format. The pixels of grey and RGB JPEG come from torchvision's operator
+where the installed torchvision has it: the same pixels, bit for bit, without holding Python's lock. Its
+operator for PNG is not used: it ends the process on a wrong checksum (torchvision 0.29).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import sys
+import warnings
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import torch
+import torchvision  # noqa: F401  registers torch.ops.image
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from pellucid.errors import PictureError
+
+MAX_PIXELS = 100_000_000
+
+# Not Image.open(): it warns of large pictures by a limit of its own, which is one for the whole process.
+_READERS: dict[str, type[ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WebP": WebPImageFile,
+    "BMP": BmpImageFile,
+    "GIF": GifImageFile,
+    "TIFF": TiffImageFile,
+}
+
+_SIGNATURES = {
+    "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "WebP": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
+    # Bytes 14 and 15 of a BMP are the size of its next header, 12 to 124; text has no \0.
+    "BMP": re.compile(rb"BM.{12}[^\0]\0", re.DOTALL),
+    "GIF": re.compile(rb"GIF8[79]a"),
+    "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
+}
+
+_UNSUPPORTED = {
+    "HEIC": re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL),
+    "AVIF": re.compile(rb".{4}ftypavi[fs]", re.DOTALL),
+    "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
+    "JPEG XL": re.compile(rb"\0\0\0\x0cJXL |\xff\x0a"),
+    "Photoshop": re.compile(rb"8BPS"),
+    "PDF": re.compile(rb"%PDF-"),
+}
+
+# torchvision.io.decode_jpeg, without its warning at every call that it will be removed (torchvision 0.29).
+_decode_jpeg = getattr(torch.ops.image, "decode_jpeg", None)
+_UNCHANGED = 0  # torchvision.io.ImageReadMode.UNCHANGED.value
+
+# round(level / 257) for every level; there are no ties, because 257 is odd.
+_EIGHT_BITS = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+
+_TIFF_SUBFILE, _EXIF_ORIENTATION, _MPF_PICTURES = 0x00FE, 0x0112, 0xB001
+
+_READER_WARNINGS = ("ignore", None, UserWarning, re.compile(r"PIL\.\w+ImagePlugin"), 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One decoded picture.
+
+    pixels: uint8 (H, W, C), C-contiguous; C is 1 (grey) or 3 (RGB) from files, 1 or more from arrays.
+    format: "JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", or "array".
+    notes: short phrases on what a user should know, such as "first of 12 frames used".
+    """
+
+    pixels: np.ndarray
+    format: str
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        height, width, channels = self.pixels.shape
+        return "; ".join((f"{self.format}, {width} x {height} pixels, channels: {channels}", *self.notes))
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """The picture in the bytes of one file.
+
+    The EXIF orientation is applied. Grey stays one channel; palettes, CMYK, YCbCr and LAB become RGB;
+    transparency is laid on white; 16 bits become round(v / 257); floating-point levels must lie in 0..1.
+    Color profiles are not applied. Of an animation or a document the first frame or page is used; the rest
+    need not be complete.
+
+    A JPEG without its end marker counts as truncated even when these two bytes alone are missing: nothing
+    then says that it is complete. JPEG has no checksum: data missing before an end marker are noticed unless
+    they concern only the last block (up to 16 x 16 pixels) or the later scans of a progressive file.
+
+    Raises PictureError, with a short reason, unless it is a complete picture of at most `max_pixels` pixels.
+    """
+    if not data:
+        raise PictureError("file is empty (0 bytes)")
+    name = _match(_SIGNATURES, data)
+    if name is None:
+        raise PictureError(_not_a_picture(data))
+    try:
+        return _decode(data, name, max_pixels)
+    except (PictureError, MemoryError):
+        raise
+    except Exception as error:  # on bad bytes Pillow's readers raise a dozen types
+        raise PictureError(_reason(name, error)) from error
+
+
+def from_array(array: np.ndarray) -> Picture:
+    """The picture in an array (H, W) or (H, W, C) of uint8, uint16, bool, or floating point in 0..1.
+
+    All but uint8 is scaled to 8 bits; a C-contiguous uint8 array is not copied.
+
+    Raises PictureError for other shapes, types and values.
+    """
+    if array.ndim not in (2, 3) or array.size == 0:
+        raise PictureError(f"array of shape {array.shape}; expected (height, width[, channels])")
+    notes: tuple[str, ...] = ()
+    if array.dtype == np.bool_:
+        array = array * np.uint8(255)
+    elif array.dtype == np.uint16:
+        array, notes = _EIGHT_BITS[array], ("16-bit scaled to 8-bit",)
+    elif np.issubdtype(array.dtype, np.floating):
+        array = _from_unit_range(array)
+    elif array.dtype != np.uint8:
+        raise PictureError(f"array of {array.dtype}; expected uint8, uint16, bool, or floating point in 0..1")
+    return Picture(np.ascontiguousarray(np.atleast_3d(array)), "array", notes)
+
+
+def looks_like_picture(head: bytes) -> bool:
+    """Whether a file that begins with `head` (16 bytes) claims to be a JPEG, PNG, WebP, BMP, GIF or TIFF."""
+    return _match(_SIGNATURES, head) is not None
+
+
+def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
+    _silence_readers()
+    if name == "WebP":
+        _check_size(_webp_size(data), max_pixels)  # before opening, which allocates the canvas
+        _check_webp(data)
+    elif name == "TIFF":
+        _check_tiff(data)
+    stream = BytesIO(data)
+    image = _READERS[name](stream)
+    header = stream.tell()
+    _check_size(image.size, max_pixels)
+    frames = _tag(image.info.get("mp", b""), _MPF_PICTURES) or getattr(image, "n_frames", 1)
+    notes = [f"first of {frames} frames used"] if frames > 1 else []
+    if name == "JPEG" and image.mode in ("L", "RGB"):
+        pixels = _jpeg_pixels(data, image)
+        if _runs_out(data, header, pixels):
+            raise PictureError("truncated JPEG: the data end before the picture does")
+    else:
+        if name == "PNG":
+            _check_png(data)
+        if isinstance(image, TiffImageFile) and image.tag_v2.get(_TIFF_SUBFILE, 0) & 1:
+            raise PictureError("unsupported TIFF: a preview comes first, as in camera raw; convert it to JPEG")
+        pixels = _pixels(image, data, notes)
+    # A TIFF, which Pillow turns itself, has no such block.
+    pixels = _upright(pixels, _tag(image.info.get("exif", b""), _EXIF_ORIENTATION))
+    return Picture(np.ascontiguousarray(pixels), name, tuple(notes))
+
+
+def _silence_readers() -> None:
+    """Hide what Pillow's file readers warn of: odd metadata (EXIF, TIFF tags, animation), never pixels.
+
+    One filter for the whole process, put back whenever the filters have been reset: warnings.catch_warnings,
+    which would undo it after each file, is not safe in threads.
+    """
+    if _READER_WARNINGS not in warnings.filters:
+        warnings.filterwarnings("ignore", category=UserWarning, module=_READER_WARNINGS[3].pattern)
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        count = f"{width:,} x {height:,} = {width * height:,} pixels"
+        raise PictureError(f"{count}, more than the limit of {max_pixels:,}")
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height in the header of a WebP. Source: RFC 9649, sections 2.5 to 2.7."""
+    if data[12:16] == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+
+
+def _check_webp(data: bytes) -> None:
+    if len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        raise PictureError("truncated WebP: the end of the file is missing")
+
+
+def _check_png(data: bytes) -> None:
+    """Check the checksum of every chunk, and that IEND is there; Pillow does not, from the pixels on."""
+    view, start, kind = memoryview(data), 8, b""
+    while kind != b"IEND":
+        end = start + 12 + int.from_bytes(data[start : start + 4])
+        if end > len(data):
+            raise PictureError("truncated PNG: the end of the file is missing")
+        kind = data[start + 4 : start + 8]
+        if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
+            raise PictureError(f"damaged PNG: wrong checksum in a chunk {kind.decode('latin-1')!r}")
+        start = end
+
+
+def _check_tiff(data: bytes) -> None:
+    """Check that the first directory of tags is whole; Pillow goes without the tags that are missing."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = b"+" in data[2:4]
+    try:
+        (start,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)
+        (count,) = struct.unpack_from(f"{order}{'Q' if big else 'H'}", data, start)
+        whole = start + count * (20 if big else 12) <= len(data)
+    except (struct.error, OverflowError):
+        whole = False
+    if not whole:
+        raise PictureError("truncated TIFF: the directory of its tags is not in the file")
+
+
+def _jpeg_pixels(data: bytes, image: ImageFile) -> np.ndarray:
+    """uint8 (H, W, C) of a grey or RGB JPEG as it is stored, not turned upright."""
+    if _decode_jpeg is None:
+        return np.atleast_3d(np.asarray(image))
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    pixels: torch.Tensor = _decode_jpeg(encoded, _UNCHANGED, False)
+    return pixels.permute(1, 2, 0).numpy()  # (C, H, W) -> (H, W, C)
+
+
+def _runs_out(data: bytes, scan: int, pixels: np.ndarray) -> bool:
+    """Whether the first scan of a JPEG, which begins after the offset `scan`, ends before the picture does.
+
+    libjpeg then paints the rest in mid-grey and says nothing. So a last pixel of this grey raises a
+    suspicion, and more bytes at the end of the scan settle it: they change an incomplete picture, and no
+    other.
+    """
+    if set(pixels[-1, -1].tolist()) != {128}:
+        return False
+    marker = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]").search(data, scan)
+    end = marker.start() if marker else len(data)
+    longer = JpegImageFile(BytesIO(data[:end] + bytes(range(255)) + data[end:]))
+    return not np.array_equal(np.atleast_3d(np.asarray(longer)), pixels)
+
+
+def _pixels(reader: ImageFile, data: bytes, notes: list[str]) -> np.ndarray:
+    """uint8 (H, W, 1 or 3) of a picture in any mode of Pillow; extends `notes`."""
+    image: Image.Image = reader
+    levels = _deep_levels(reader, data)
+    if levels is not None:
+        notes.append("16-bit scaled to 8-bit")
+        image = Image.fromarray(_EIGHT_BITS[levels])
+    elif image.mode == "F":
+        return np.atleast_3d(_from_unit_range(np.asarray(image)))
+    target = "L" if image.mode in ("1", "L", "LA") else "RGB"
+    if image.has_transparency_data:
+        image = image.convert(f"{target}A")
+        alpha = image.getchannel("A")
+        if alpha.getextrema() != (255, 255):
+            notes.append("transparent: laid on white")
+            white = Image.new(target, image.size, "white")
+            white.paste(image.convert(target), mask=alpha)
+            image = white
+    return np.atleast_3d(np.asarray(image if image.mode == target else image.convert(target)))
+
+
+def _deep_levels(image: ImageFile, data: bytes) -> np.ndarray | None:
+    """Levels 0..65535, (H, W) or (H, W, C), of a picture with integers beyond 8 bits; None for any other.
+
+    Of colors with 16 bits a channel Pillow keeps the upper 8; asked for the other byte order, the lower.
+    """
+    arguments = image.tile[0].args if image.tile else ""
+    rawmode = str(arguments[0] if isinstance(arguments, tuple) else arguments)
+    color = re.fullmatch("(RGB|RGBA|RGBX);16([BLN])", rawmode)
+    if color:
+        lower = type(image)(BytesIO(data))
+        order = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}[color[2]]
+        _set_rawmode(lower, f"{color[1]};16{order}")
+        levels = np.asarray(image) * np.uint16(256) + np.asarray(lower)
+    elif rawmode == "LA;16B":
+        _set_rawmode(image, "RGBA")  # four bytes a pixel: two big-endian numbers
+        levels = np.asarray(image).view(">u2")
+    elif image.mode.startswith("I"):
+        levels = np.asarray(image)
+        low, high = levels.min(), levels.max()
+        if low < 0 or high > 65535:
+            raise PictureError(f"levels from {low} to {high}; expected 0 to 65535: scale the picture to 8 or 16 bits")
+    else:
+        return None
+    clear = image.info.get("transparency")  # the one level, or color, that is transparent
+    if clear is not None:
+        levels = np.atleast_3d(levels)
+        opaque = (levels != clear).any(axis=2, keepdims=True)
+        levels = np.concatenate((levels, opaque * np.uint16(65535)), axis=2)
+    return levels
+
+
+def _set_rawmode(image: ImageFile, rawmode: str) -> None:
+    """Have Pillow unpack the bytes of the file as `rawmode` when it reads the pixels."""
+    for number, tile in enumerate(image.tile):
+        arguments = (rawmode, *tile.args[1:]) if isinstance(tile.args, tuple) else rawmode
+        image.tile[number] = tile._replace(args=arguments)
+
+
+def _from_unit_range(levels: np.ndarray) -> np.ndarray:
+    """Floating-point levels 0..1 as uint8."""
+    if not ((levels >= 0) & (levels <= 1)).all():  # also when one is not a number
+        low, high = levels.min(), levels.max()
+        raise PictureError(
+            f"floating-point levels from {low:g} to {high:g}; expected 0 to 1: scale the picture to that"
+        )
+    return np.rint(levels * np.float64(255)).astype(np.uint8)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Mirror and turn (H, W, C) as the EXIF orientation, 1 to 8, demands. Source: Exif 2.32, tag 274."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _tag(block: bytes, tag: int) -> int:
+    """The first number of `tag` in a block that is built like a TIFF (EXIF, multi-picture format), or 0.
+
+    Pillow's reader of EXIF takes longer, and follows XMP as well, which browsers and torchvision do not.
+    """
+    block = block.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None:
+        return 0
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", block, 4)
+        (count,) = struct.unpack_from(f"{order}H", block, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+            name, kind = struct.unpack_from(f"{order}HH", block, entry)
+            if name == tag:
+                return int(struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", block, entry + 8)[0])
+    except struct.error:  # cut off: as good as missing
+        pass
+    return 0
+
+
+def _match(patterns: dict[str, re.Pattern[bytes]], head: bytes) -> str | None:
+    return next((name for name, pattern in patterns.items() if pattern.match(head)), None)
+
+
+def _not_a_picture(data: bytes) -> str:
+    """Why bytes that no reader recognizes are refused."""
+    other = _match(_UNSUPPORTED, data)
+    if other:
+        return f"{other} is not supported; convert it to JPEG or PNG"
+    start = " ".join(data[:400].decode("utf-8", "replace").split())[:30]
+    if start.isprintable() and "\ufffd" not in start:
+        return f"not a picture: a text file that begins with {start!r}"
+    return f"not a picture: begins with {data[:8]!r}"
+
+
+def _reason(name: str, error: Exception) -> str:
+    """Why a file of the format `name`, whose reader raised `error`, is refused."""
+    line = str(error).partition("\n")[0]
+    message = re.sub(r"^.*\.cpp:\d+, ", "", line)  # torchvision begins with its own file
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more pixels than Pillow allows: {message}"
+    if re.search("truncated|incomplete|not enough|requires a buffer|no more images", message, re.IGNORECASE):
+        return f"truncated {name}: the end of the file is missing"
+    if re.search("cannot handle|unsupported|unknown", message, re.IGNORECASE):
+        return f"unsupported {name}: {message}"
+    if " " not in message:  # such as the number of a missing tag
+        message = f"{type(error).__name__} {message}".rstrip()
+    return f"damaged {name}: {message}"

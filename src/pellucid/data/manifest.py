@@ -1,0 +1,174 @@
+"""The manifest: every picture of a data set, in which split it is, or why it is in none.
+
+Nothing disappears: a picture that cannot be read, or that would leak from one split into another, stays in the list with
+its status and the reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from pellucid.data.dataset import Dataset
+from pellucid.data.scan import Record
+from pellucid.data.split import describe_splits, find_straddling, make_splits, united
+from pellucid.errors import DataError, SplitError
+
+USED, UNREADABLE, LEAKED = "used", "unreadable", "leaked"
+SPLITS = ("train", "validation", "test")
+DEFAULT_FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One picture of the manifest; all strings, as in data.csv."""
+
+    path: str
+    label: str
+    split: str
+    group: str
+    sha256: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """`rows` in the order of the data set's items; `notes` tell what a user should know about the splits."""
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+    def indices(self, split: str) -> np.ndarray:
+        """int64: rows that are used in `split`."""
+        chosen = [i for i, row in enumerate(self.rows) if row.status == USED and row.split == split]
+        return np.array(chosen, np.int64)
+
+    def count(self, status: str) -> int:
+        """Rows of a status: used, unreadable or leaked."""
+        return sum(row.status == status for row in self.rows)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over what decides a training's data: path, label, split, status and content of every picture."""
+        digest = hashlib.sha256()
+        for row in self.rows:
+            line = "\0".join((row.path, row.label, row.split, row.status, row.sha256))
+            digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
+        return digest.hexdigest()
+
+    def to_rows(self) -> list[dict[str, str]]:
+        """Rows for data.csv."""
+        return [asdict(row) for row in self.rows]
+
+
+def make_manifest(
+    dataset: Dataset,
+    records: Sequence[Record],
+    *,
+    fractions: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> Manifest:
+    """Decides about every picture.
+
+    Given splits are kept; what they lack is made from the training part (validation only), and a training or validation
+    picture with the same pixels as a picture of a later split is taken out, since it would leak. Without given splits, or
+    with `fractions`, new ones are made in which duplicates and groups stay together.
+    Raises DataError when there are fewer than two classes, SplitError when splits cannot be made or groups straddle them.
+    """
+    readable = np.array([record.reason is None for record in records])
+    labels = np.array([item.label for item in dataset.items])
+    _require_classes(dataset, labels, readable)
+    pixels = np.array([record.pixels or f"unreadable-{i}" for i, record in enumerate(records)])
+    groups = np.array([item.group or "" for item in dataset.items])
+    units = united(pixels, groups)
+    use = readable & (labels >= 0)
+    status = np.where(use, USED, UNREADABLE).astype(object)
+    reasons = [record.reason or "" for record in records]
+
+    notes: list[str] = []
+    given = np.array([item.split or "" for item in dataset.items])
+    if fractions is not None or not given.any():
+        splits = np.full(len(labels), "", object)
+        splits[use] = make_splits(labels[use], units[use], fractions=fractions or DEFAULT_FRACTIONS, seed=seed)
+        notes += describe_splits(labels[use], splits[use], dataset.classes)
+    else:
+        splits = given.astype(object)
+        _require_given(dataset, splits, use)
+        _refuse_straddling_groups(groups, splits, use)
+        notes += _take_out_leaks(pixels, splits, status, reasons, dataset)
+        if not (splits[use] == "validation").any():
+            part = (splits == "train") & (status == USED)
+            shares = {"train": 0.9, "validation": 0.1}
+            splits[part] = make_splits(labels[part], units[part], fractions=shares, seed=seed)
+            notes.append("no validation pictures are given: a tenth of the training part is set aside for it")
+        if not (splits[use] == "test").any():
+            notes.append("no test pictures are given: measure on the validation part, or give pictures to evaluate")
+    rows = tuple(
+        Row(item.path, dataset.classes[item.label] if item.label >= 0 else "", str(splits[i]), item.group or "",
+            records[i].sha256, str(status[i]), reasons[i])
+        for i, item in enumerate(dataset.items)
+    )  # fmt: skip
+    return Manifest(rows, tuple(notes))
+
+
+def _require_classes(dataset: Dataset, labels: np.ndarray, readable: np.ndarray) -> None:
+    present = sorted({dataset.classes[k] for k in labels[readable & (labels >= 0)]})
+    if len(present) < 2:
+        found = f"only the class '{present[0]}'" if present else "no readable labelled picture"
+        raise DataError(
+            f"'{dataset.source}' has {found}; a classifier needs at least two classes. Put the pictures of each class into "
+            "a folder of its own, named like the class, or give a table with a label column."
+        )
+
+
+def _require_given(dataset: Dataset, splits: np.ndarray, use: np.ndarray) -> None:
+    if not (splits[use] == "train").any():
+        raise SplitError(
+            f"'{dataset.source}' gives splits but no readable training picture. Expected a part called train; "
+            "or make new splits with --split 80/10/10."
+        )
+    if lost := int((splits[use] == "").sum()):
+        raise SplitError(
+            f"{lost:,} pictures of '{dataset.source}' have no split while others have one. Fill in the split column, or "
+            "make new splits for all with --split 80/10/10."
+        )
+
+
+def _refuse_straddling_groups(groups: np.ndarray, splits: np.ndarray, use: np.ndarray) -> None:
+    grouped = use & (groups != "")
+    if not grouped.any():
+        return
+    names, ids = np.unique(groups[grouped], return_inverse=True)
+    if straddling := find_straddling(ids, splits[grouped]):
+        examples = ", ".join(f"'{names[k]}'" for k in straddling[:5])
+        raise SplitError(
+            f"{len(straddling):,} of {len(names):,} groups lie in more than one of the given splits (for example {examples}), "
+            "so the score would be too good. Make new splits that keep groups together with --split 80/10/10, or leave "
+            "--group out if the groups do not matter."
+        )
+
+
+def _take_out_leaks(
+    pixels: np.ndarray, splits: np.ndarray, status: np.ndarray, reasons: list[str], dataset: Dataset
+) -> list[str]:
+    """Marks training and validation pictures that repeat a picture of a later split; returns what to tell."""
+    where: dict[str, list[int]] = defaultdict(list)
+    for i in np.flatnonzero(status == USED).tolist():
+        where[pixels[i]].append(i)
+    taken = 0
+    for same in where.values():
+        last = max(same, key=lambda i: SPLITS.index(splits[i]))
+        for i in same:
+            if splits[i] != splits[last]:
+                status[i] = LEAKED
+                reasons[i] = f"same pixels as {dataset.items[last].path} ({splits[last]})"
+                taken += 1
+    if not taken:
+        return []
+    return [
+        f"{taken:,} pictures are left out because the same pixels are in a later split (see data.csv, status leaked)"
+    ]

@@ -1,0 +1,84 @@
+"""The pack: every picture of a data set as the pixel contract shows it, decoded once, in one memory-mapped uint8 array.
+
+A pack lies in the cache under a key made of the contract's geometry and the content of every file, so later runs find it
+whatever they are called, and a changed file makes a new one. It may be larger than memory: it is written row by row and
+read through the page cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pellucid.data.contract import PixelContract
+from pellucid.data.dataset import Dataset
+from pellucid.data.decode import Picture
+from pellucid.data.scan import Progress, Record, is_mostly_known, scan
+from pellucid.files import cache_folder, require_space, storage_errors
+
+
+@dataclass(frozen=True, eq=False)
+class Pack:
+    """`pixels` is uint8 (N, height, width, channels), one row an item; rows of unreadable items hold zeros and no index
+    list ever points to them. `records` says which these are."""
+
+    pixels: np.ndarray
+    records: list[Record]
+    file: Path
+
+
+def open_pack(dataset: Dataset, contract: PixelContract, *, progress: Progress | None = None) -> Pack:
+    """Scans and packs `dataset` in one pass over the files, or finds both in the cache.
+
+    Raises StorageError when the cache's disk cannot hold the pack.
+    """
+    folder = cache_folder() / "packs"
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    shape = (len(dataset), contract.height, contract.width, contract.channels)
+    if is_mostly_known(dataset):
+        records = scan(dataset)
+        file = folder / _key(records, contract)
+        if file.exists():
+            os.utime(file)  # last used
+            return Pack(_map(file, shape), records, file)
+
+    row = contract.height * contract.width * contract.channels
+    require_space(folder, row * len(dataset), "The pack of decoded pictures")
+    temporary = folder / f".{os.getpid()}.tmp"
+    with storage_errors(temporary, needed=row * len(dataset)):
+        try:
+            with temporary.open("wb") as handle:
+                lock = threading.Lock()
+
+                def write(index: int, picture: Picture) -> None:
+                    pixels = contract.pixels(picture.pixels)
+                    with lock:
+                        handle.seek(index * row)
+                        handle.write(pixels.data)
+
+                records = scan(dataset, on_picture=write, progress=progress)
+                handle.truncate(row * len(dataset))
+            file = folder / _key(records, contract)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return Pack(_map(file, shape), records, file)
+
+
+def _key(records: Sequence[Record], contract: PixelContract) -> str:
+    digest = hashlib.sha256(json.dumps(contract.geometry(), sort_keys=True).encode())
+    for record in records:
+        digest.update(b"|" + record.sha256.encode())
+    return digest.hexdigest()[:32] + ".u8"
+
+
+def _map(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    return np.memmap(file, dtype=np.uint8, mode="r", shape=shape)

@@ -1,0 +1,190 @@
+"""One look at every picture: can it be read, how large is it, and what makes it the same as another.
+
+The same look serves `check`, `train` and `evaluate`, so a broken file has one verdict everywhere. Results are kept in the
+cache under path, size and times of the file; a file that changed is looked at again, a broken one always.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from pellucid.data.dataset import Dataset
+from pellucid.data.decode import Picture, decode
+from pellucid.device import num_cpus
+from pellucid.errors import PictureError
+from pellucid.files import cache_folder, storage_errors
+
+_T = TypeVar("_T")
+_CHUNK = 64
+_VERSION = 1  # raise when decode() gives other pixels or other notes than before
+
+Progress = Callable[[int, int], None]  # (done, total)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one look found. `reason` is None for a readable picture; then the rest is filled."""
+
+    reason: str | None = None
+    sha256: str = ""  # of the file
+    pixels: str = ""  # of the decoded pixels and their shape: equal for two encodings of one picture
+    height: int = 0
+    width: int = 0
+    channels: int = 0
+    notes: str = ""  # "; " between several
+
+
+def scan(
+    dataset: Dataset,
+    *,
+    on_picture: Callable[[int, Picture], None] | None = None,
+    progress: Progress | None = None,
+) -> list[Record]:
+    """Looks at every picture of `dataset`, in threads; returns one Record an item, in the order of the items.
+
+    `on_picture(index, picture)` is called, from many threads, for each readable picture; with it every file is decoded,
+    without it only those that the cache does not know.
+    """
+    stats = [dataset.stat(i) for i in range(len(dataset))]
+    cache = _ScanCache() if any(stats) else None
+    records: list[Record | None] = cache.find(stats) if cache else [None] * len(dataset)
+    todo = [i for i, record in enumerate(records) if record is None or on_picture is not None]
+
+    def look(i: int) -> Record:
+        known = records[i]
+        try:
+            data = dataset.read(i)
+            picture = decode(data) if data is not None else dataset.picture(i)
+        except PictureError as error:
+            return Record(reason=error.reason)
+        if on_picture is not None:
+            on_picture(i, picture)
+        return known or _describe(data, picture)
+
+    fresh = []
+    for i, record in zip(todo, in_threads(look, todo, progress), strict=True):
+        if records[i] is None and record.reason is None:
+            fresh.append(i)
+        records[i] = record
+    if cache:
+        cache.add([(stats[i], records[i]) for i in fresh])
+        cache.close()
+    return [record for record in records if record is not None]
+
+
+def is_mostly_known(dataset: Dataset) -> bool:
+    """Whether the cache holds nearly all of the data set (broken files are never held), so that a scan is quick."""
+    stats = [dataset.stat(i) for i in range(len(dataset))]
+    if not any(stats):
+        return False
+    cache = _ScanCache()
+    known = sum(record is not None for record in cache.find(stats))
+    cache.close()
+    return known >= 0.9 * len(dataset)
+
+
+def in_threads(work: Callable[[int], _T], indices: Sequence[int], progress: Progress | None = None) -> Iterator[_T]:
+    """`work(i)` for all indices on all cores; yields in order. Each thread computes alone: torch's own threads rest."""
+    chunks = [indices[k : k + _CHUNK] for k in range(0, len(indices), _CHUNK)]
+    done = 0
+    with _single_threaded_torch(), ThreadPoolExecutor(num_cpus()) as pool:
+        try:
+            for results in pool.map(lambda chunk: [work(i) for i in chunk], chunks):
+                yield from results
+                done += len(results)
+                if progress:
+                    progress(done, len(indices))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@contextlib.contextmanager
+def _single_threaded_torch() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _describe(data: bytes | None, picture: Picture) -> Record:
+    height, width, channels = picture.pixels.shape
+    pixels = hashlib.blake2b(picture.pixels.data, digest_size=16, salt=f"{height}x{width}x{channels}".encode()[:16])
+    return Record(
+        sha256=hashlib.sha256(data if data is not None else picture.pixels.data).hexdigest(),
+        pixels=pixels.hexdigest(),
+        height=height,
+        width=width,
+        channels=channels,
+        notes="; ".join(picture.notes),
+    )
+
+
+Stat = tuple[str, int, int, int]  # absolute path, size, mtime_ns, ctime_ns
+
+
+class _ScanCache:
+    """Records by file in one SQLite file of the cache folder."""
+
+    def __init__(self) -> None:
+        folder = cache_folder()
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._file = folder / "scan.sqlite"
+        self._db = self._open(self._file)
+
+    @staticmethod
+    def _open(file: Path) -> sqlite3.Connection:
+        database = sqlite3.connect(file, timeout=30)
+        try:
+            database.execute(
+                f"CREATE TABLE IF NOT EXISTS scan_{_VERSION} (path BLOB PRIMARY KEY, size INT, mtime INT, ctime INT, "
+                "sha256 TEXT, pixels TEXT, height INT, width INT, channels INT, notes TEXT) WITHOUT ROWID"
+            )
+        except sqlite3.DatabaseError:  # damaged: it is only a cache, start anew
+            database.close()
+            file.unlink()
+            return _ScanCache._open(file)
+        return database
+
+    def find(self, stats: Sequence[Stat | None]) -> list[Record | None]:
+        paths = [_key(stat) for stat in stats if stat]
+        low, high = min(paths), max(paths)
+        query = f"SELECT path, size, mtime, ctime, sha256, pixels, height, width, channels, notes FROM scan_{_VERSION} "
+        rows = self._db.execute(query + "WHERE path BETWEEN ? AND ?", (low, high))
+        known = {row[0]: (row[1:4], row[4:]) for row in rows}
+        found: list[Record | None] = []
+        for stat in stats:
+            state, rest = known.get(_key(stat), (None, None)) if stat else (None, None)
+            found.append(Record(None, *rest) if stat and rest and state == stat[1:] else None)
+        return found
+
+    def add(self, rows: Sequence[tuple[Stat | None, Record | None]]) -> None:
+        values = [
+            (_key(stat), *stat[1:], r.sha256, r.pixels, r.height, r.width, r.channels, r.notes)
+            for stat, r in rows
+            if stat and r
+        ]
+        with (
+            contextlib.suppress(sqlite3.OperationalError),
+            self._db,
+        ):  # a full disk must not stop the look itself
+            self._db.executemany(f"INSERT OR REPLACE INTO scan_{_VERSION} VALUES (?,?,?,?,?,?,?,?,?,?)", values)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _key(stat: Stat) -> bytes:
+    return stat[0].encode("utf-8", "surrogateescape")

@@ -1,0 +1,67 @@
+"""Where and how precisely the arithmetic runs: device, threads, seeds, and a description of the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pellucid.errors import ConfigError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called `name`; 'auto' takes CUDA, then Apple's MPS, then the CPU. Raises ConfigError if it is not here."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, here in present.items() if here)
+    if not present.get(name, False):
+        here = ", ".join(kind for kind, is_here in present.items() if is_here)
+        raise ConfigError(f"--device {name} was asked for, but torch finds none on this machine. Here: {here}.")
+    return torch.device(name)
+
+
+def num_cpus() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and torch. Data order and augmentation do not use these: they are functions of the seed."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """What a reader needs to know to judge a timing or to reproduce a run; no host name, no user name."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor_name(),
+        "cpus": num_cpus(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "versions": {name: _version(name) for name in ("pellucid", "torch", "torchvision", "timm", "numpy", "pillow")},
+    }
+
+
+def _processor_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

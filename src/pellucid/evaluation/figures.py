@@ -1,0 +1,201 @@
+"""The figures of a report as inline SVG that follows the page's colors, light or dark.
+
+Matplotlib draws with stand-in colors, which become CSS variables of the page. The strength of one color,
+never its hue, carries the meaning, so the figures survive color blindness and a black-and-white printer.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from pellucid.evaluation.metrics import Evaluation
+from pellucid.evaluation.text import shorten
+
+MAX_CLASSES = 50  # a figure shows at most so many; beyond, the weakest ones
+_SHRINK = 0.7  # a figure shrinks this far on a narrow screen before it scrolls, so that it stays legible
+_INK, _FAINT, _ACCENT, _SECOND, _CELL = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
+_VARIABLES = {
+    _INK: "var(--ink)",
+    _FAINT: "var(--faint)",
+    _ACCENT: "var(--accent)",
+    _SECOND: "var(--second)",
+    _CELL: "var(--cell)",
+}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: it can be searched, and the browser has fonts for every script
+    "svg.hashsalt": "pellucid",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": _INK,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.edgecolor": _FAINT,
+    "axes.labelcolor": _INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+}
+
+
+def loss_curves(history: Sequence[Mapping[str, Any]]) -> str:
+    """Training and validation loss against the epoch."""
+    with _style():
+        figure, axes = _epochs(history)
+        _line(axes, history, "train_loss", "training", _ACCENT, "-")
+        _line(axes, history, "valid_loss", "validation", _SECOND, "--")
+        if axes.lines:
+            axes.legend(frameon=False)
+        return _svg(figure, "loss")
+
+
+def accuracy_curve(history: Sequence[Mapping[str, Any]]) -> str:
+    """Validation accuracy against the epoch."""
+    with _style():
+        figure, axes = _epochs(history)
+        _line(axes, history, "valid_accuracy", "validation", _SECOND, "--")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        return _svg(figure, "accuracy")
+
+
+def confusion_matrix(evaluation: Evaluation) -> str:
+    """Counts, true classes in rows; a cell is as strong as its share of its row."""
+    shown = _shown(evaluation)
+    counts = evaluation.confusion[np.ix_(shown, shown)]
+    share = counts / np.maximum(evaluation.confusion[shown].sum(axis=1, keepdims=True), 1)
+    font_size = 7 if len(shown) > 12 else 9
+    letter = 0.0088 * font_size  # inches
+    names = [shorten(evaluation.classes[k], 22) for k in shown]
+    longest = letter * max(map(len, names))
+    side = max(0.24, min(0.9, 4.2 / len(shown)), letter * len(f"{counts.max():,}"))  # inches a cell
+    upright = longest < side
+    with _style():
+        width = side * len(shown) + longest + 0.4
+        height = side * len(shown) + (0.2 if upright else longest) + 0.4
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.add_subplot()
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                strength = 0.06 + 0.94 * share[row, column]
+                corner = (column - 0.5, row - 0.5)
+                axes.add_patch(Rectangle(corner, 1, 1, facecolor=_CELL, alpha=strength, linewidth=0))
+                color = "#ffffff" if strength > 0.8 else _INK
+                axes.text(column, row, f"{count:,}", ha="center", va="center", color=color, fontsize=font_size)
+        ticks = range(len(shown))
+        axes.set_xticks(ticks, names, rotation=0 if upright else 90, parse_math=False, fontsize=font_size)
+        axes.set_yticks(ticks, names, parse_math=False, fontsize=font_size)
+        axes.set_xticks(np.arange(len(shown) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(shown) + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color=_FAINT, alpha=0.3, linewidth=0.5)
+        axes.tick_params(which="both", length=0)
+        axes.spines[:].set_visible(False)
+        axes.set(xlabel="predicted", ylabel="true", aspect="equal")
+        axes.set(xlim=(-0.5, len(shown) - 0.5), ylim=(len(shown) - 0.5, -0.5))
+        return _svg(figure, "confusion")
+
+
+def recall_plot(evaluation: Evaluation) -> str:
+    """Recall of each class with its interval, weakest on top, beside the accuracy over all pictures."""
+    scores = evaluation.weakest(MAX_CLASSES)
+    with _style():
+        figure = Figure(figsize=(5.0, 0.9 + 0.25 * len(scores)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axvline(evaluation.accuracy.value, color=_FAINT, linewidth=0.8, linestyle=":")
+        for row, score in enumerate(scores):
+            axes.plot([score.recall.low, score.recall.high], [row, row], color=_ACCENT, linewidth=2, alpha=0.5)
+            axes.plot(score.recall.value, row, "o", color=_ACCENT, markersize=5)
+        names = [f"{shorten(score.label, 22)} ({score.n:,})" for score in scores]
+        axes.set_yticks(range(len(scores)), names, parse_math=False)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color=_FAINT, alpha=0.25, linewidth=0.6)
+        axes.spines["left"].set_visible(False)
+        axes.set(xlim=(-0.02, 1.02), ylim=(len(scores) - 0.4, -0.6))
+        return _svg(figure, "recall")
+
+
+def calibration_plot(evaluation: Evaluation) -> str:
+    """How often it is right against how sure it says it is; a dot's area grows with its pictures."""
+    with _style():
+        figure = Figure(figsize=(3.4, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=0.8, linestyle=":")
+        bins = evaluation.calibration
+        said, right = [b.confidence for b in bins], [b.accuracy for b in bins]
+        axes.scatter(said, right, s=[12 + 250 * b.n / evaluation.n for b in bins], color=_ACCENT, linewidths=0)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.grid(color=_FAINT, alpha=0.25, linewidth=0.6)
+        axes.set(
+            xlabel="says it is sure",
+            ylabel="is right",
+            aspect="equal",
+            xlim=(-0.05, 1.05),
+            ylim=(-0.05, 1.05),
+        )
+        return _svg(figure, "calibration")
+
+
+def _shown(evaluation: Evaluation) -> list[int]:
+    """Positions of the classes that a figure shows, in their usual order."""
+    if len(evaluation.classes) <= MAX_CLASSES:
+        return list(range(len(evaluation.classes)))
+    weakest = {score.label for score in evaluation.weakest(MAX_CLASSES)}
+    return [k for k, label in enumerate(evaluation.classes) if label in weakest]
+
+
+def _epochs(history: Sequence[Mapping[str, Any]]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.4, 2.9), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlabel="epoch", xlim=(history[0]["epoch"] - 0.5, history[-1]["epoch"] + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color=_FAINT, alpha=0.25, linewidth=0.6)
+    return figure, axes
+
+
+def _line(axes: Axes, history: Sequence[Mapping[str, Any]], key: str, label: str, color: str, style: str) -> None:
+    points = [(epoch["epoch"], epoch[key]) for epoch in history if _is_number(epoch.get(key))]
+    if points:
+        marker = "o" if len(points) <= 20 else None
+        axes.plot(*zip(*points, strict=True), style, color=color, label=label, marker=marker, markersize=3)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _style() -> Any:
+    return matplotlib.rc_context(_STYLE)
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """The figure as an <svg> element with unique ids and without anything that an HTML page does not need."""
+    text = StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser has other fonts
+        FigureCanvasSVG(figure).print_svg(text, metadata=nothing)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = svg.replace("<svg", f'<svg style="min-width: {72 * _SHRINK * figure.get_figwidth():.0f}pt"', 1)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r'(<[^<>]* (?:id="|xlink:href="#|clip-path="url\(#))', rf"\g<1>{name}-", svg)
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(f": {color}", f": {variable}")
+    return svg

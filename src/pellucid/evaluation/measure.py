@@ -1,0 +1,197 @@
+"""Measuring a run's classifier on pictures whose labels are known, and writing the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pellucid.data.dataset import Dataset, open_dataset
+from pellucid.data.manifest import USED
+from pellucid.data.pack import open_pack
+from pellucid.data.reopen import reopen
+from pellucid.data.scan import Progress
+from pellucid.errors import DataError, nearest
+from pellucid.evaluation.metrics import Evaluation, evaluate_predictions
+from pellucid.evaluation.predict import as_image
+from pellucid.evaluation.report import render_report
+from pellucid.files import atomic_write, storage_errors, write_json
+from pellucid.model.classifier import Classifier, load
+from pellucid.run import Run
+
+_BATCH = 1024
+_SAMPLES = 24
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """The items of a data set that are measured: their rows, labels, groups; and what a reader must know."""
+
+    dataset: Dataset
+    rows: np.ndarray
+    labels: np.ndarray
+    groups: list[str] | None
+    notes: tuple[str, ...]
+
+
+def evaluate(
+    run: Run | str | Path,
+    data: str | Path | Dataset | None = None,
+    *,
+    split: str = "test",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measures the classifier of `run` on a split of its own pictures, or on other labelled pictures `data`.
+
+    Writes reports/NAME.json and NAME.html into the run, NAME being the split or the name of `data`.
+    Raises RunError when there is no classifier, DataError when there is nothing to measure on.
+    """
+    run = run if isinstance(run, Run) else Run(Path(run))
+    content = run.read()
+    classifier = load(run.path)
+    if data is None:
+        chosen, name = _own_split(run, content, classifier, split), split
+    else:
+        dataset = data if isinstance(data, Dataset) else open_dataset(data)
+        chosen, name = _other_data(dataset, classifier, split), dataset.name
+    pack = open_pack(chosen.dataset, classifier.contract, progress=progress)
+    chosen = _without_unreadable(chosen, [pack.records[i].reason for i in chosen.rows])
+    if not len(chosen.rows):
+        raise DataError(f"No picture can be measured: '{name}' of '{chosen.dataset.source}' holds no readable one.")
+    probabilities = np.concatenate([
+        classifier.predict_proba(pack.pixels[rows])
+        for rows in np.array_split(chosen.rows, -(-len(chosen.rows) // _BATCH))
+    ])  # fmt: skip
+    evaluation = evaluate_predictions(
+        chosen.labels, probabilities, classifier.classes, paths=[chosen.dataset.items[i].path for i in chosen.rows],
+        groups=chosen.groups, split=name, majority=_majority(run),
+    )  # fmt: skip
+    evaluation = replace(evaluation, notes=(*chosen.notes, *evaluation.notes))
+    _write_report(run, content, classifier, chosen, probabilities, evaluation, name)
+    return evaluation
+
+
+def _own_split(run: Run, content: dict[str, Any], classifier: Classifier, split: str) -> _Chosen:
+    manifest = run.read_manifest()
+    known = sorted({row["split"] for row in manifest if row["split"]})
+    split = {"val": "validation", "valid": "validation"}.get(split, split)
+    if split not in known:
+        raise DataError(
+            f"'{run}' has no part called '{split}'; it has {', '.join(known)}. {nearest(split, known)}".rstrip()
+            + (" Measure with --split validation, or give labelled pictures." if split == "test" else "")
+        )
+    dataset = reopen(content)
+    place = {item.path: i for i, item in enumerate(dataset.items)}
+    wanted = [row for row in manifest if row["split"] == split and row["status"] == USED]
+    missing = [row["path"] for row in wanted if row["path"] not in place]
+    if missing:
+        raise DataError(
+            f"{len(missing):,} of {len(wanted):,} pictures of the {split} part are no longer in '{dataset.source}', for "
+            f"example '{missing[0]}'. Bring them back, or give other labelled pictures to evaluate."
+        )
+    out = [row for row in manifest if row["split"] == split and row["status"] != USED]
+    notes = [f"{len(out):,} pictures of this part are left out (see data.csv)"] if out else []
+    labels = np.array([classifier.classes.index(row["label"]) for row in wanted], np.int64)
+    groups = [row["group"] for row in wanted]
+    rows = np.array([place[row["path"]] for row in wanted], np.int64)
+    return _Chosen(dataset, rows, labels, groups if any(groups) else None, tuple(notes))
+
+
+def _other_data(dataset: Dataset, classifier: Classifier, split: str) -> _Chosen:
+    index = {name: i for i, name in enumerate(classifier.classes)}
+    items = list(enumerate(dataset.items))
+    if any(item.split == split for _, item in items):
+        items = [(i, item) for i, item in items if item.split == split]
+    notes = []
+    unseen = sorted({dataset.classes[item.label] for _, item in items if item.label >= 0} - index.keys())
+    if unseen:
+        kept = [(i, item) for i, item in items if item.label >= 0 and dataset.classes[item.label] in index]
+        notes.append(
+            f"{len(items) - len(kept):,} pictures of classes that the classifier does not know are left out: "
+            + ", ".join(f"'{name}'" for name in unseen[:10])
+        )
+        items = kept
+    if not items:
+        raise DataError(
+            f"No class of '{dataset.source}' ({', '.join(dataset.classes[:5])}) is one of the classifier's "
+            f"({', '.join(classifier.classes[:5])}). Class names must be the same, letter for letter."
+        )
+    labels = np.array([index[dataset.classes[item.label]] for _, item in items], np.int64)
+    groups = [item.group or "" for _, item in items]
+    return _Chosen(
+        dataset,
+        np.array([i for i, _ in items], np.int64),
+        labels,
+        groups if any(groups) else None,
+        tuple(notes),
+    )
+
+
+def _without_unreadable(chosen: _Chosen, reasons: Sequence[str | None]) -> _Chosen:
+    bad = np.array([reason is not None for reason in reasons], bool)
+    if not bad.any():
+        return chosen
+    first = int(np.flatnonzero(bad)[0])
+    note = (
+        f"{int(bad.sum()):,} pictures cannot be read and are left out, for example "
+        f"'{chosen.dataset.items[chosen.rows[first]].path}': {reasons[first]}"
+    )
+    groups = [g for g, out in zip(chosen.groups, bad, strict=True) if not out] if chosen.groups else None
+    return replace(
+        chosen, rows=chosen.rows[~bad], labels=chosen.labels[~bad], groups=groups, notes=(*chosen.notes, note)
+    )
+
+
+def _majority(run: Run) -> str | None:
+    """The most frequent class of the training part."""
+    counts: dict[str, int] = {}
+    for row in run.read_manifest():
+        if row["split"] == "train" and row["status"] == USED:
+            counts[row["label"]] = counts.get(row["label"], 0) + 1
+    return max(sorted(counts), key=lambda name: counts[name]) if counts else None
+
+
+def _write_report(
+    run: Run, content: dict[str, Any], classifier: Classifier, chosen: _Chosen, probabilities: np.ndarray,
+    evaluation: Evaluation, name: str,
+) -> None:  # fmt: skip
+    def picture(index: int) -> Image.Image:
+        return as_image(chosen.dataset.picture(int(chosen.rows[index])).pixels)
+
+    answers = probabilities.argmax(1)
+    some = np.random.default_rng(0).permutation(len(chosen.rows))[:_SAMPLES]
+    samples = [
+        (
+            int(i),
+            classifier.classes[chosen.labels[i]],
+            classifier.classes[answers[i]],
+            float(probabilities[i, answers[i]]),
+        )
+        for i in some
+    ]
+    environment = content["environment"]
+    made = {
+        "Pictures": f"{chosen.dataset.source} ({name})",
+        "Data fingerprint": content["fingerprint"],
+        "Network": str(classifier),
+        "Parameters": f"{content['parameters']:,}",
+        "Weights": classifier.weights.get("origin", ""),
+        "Training": f"{content['created']}, {content.get('seconds', 0):,.0f} s, seed {content['config']['train']['seed']}",
+        "Command": " ".join(content["command"]),
+        "Versions": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()),
+        "Machine": f"{environment['processor']}, {environment['cpus']} cores, {environment['device']}",
+    }
+    history = [event for event in run.events() if event["event"] == "epoch"]
+    page = render_report(
+        title=f"{content['name']}: {name}", evaluation=evaluation, history=history, picture=picture, samples=samples,
+        made=made,
+    )  # fmt: skip
+    folder = run.path / "reports"
+    with storage_errors(folder):
+        folder.mkdir(exist_ok=True)
+    write_json(folder / f"{name}.json", evaluation.to_dict())
+    atomic_write(folder / f"{name}.html", page.encode())

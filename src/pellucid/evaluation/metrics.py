@@ -1,0 +1,415 @@
+"""Scores of a classifier on labeled pictures: each with n and a 95 % interval, beside a baseline.
+
+Pictures of one patient (video, plant) resemble each other, so where groups are known the intervals come from
+resampling groups: a formula that counts pictures as independent would promise more than the data can hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.stats import binomtest
+
+from pellucid.errors import DataError, UnknownNameError, nearest
+from pellucid.evaluation.text import counted, printable, shorten, table, verdict
+
+NUM_CALIBRATION_BINS = 15  # Guo et al. 2017, arXiv 1706.04599
+MAX_WORST = 24
+FEW_PICTURES = 30
+FEW_GROUPS = 10
+_DRAWS_AT_ONCE = 100  # bounds the memory with many groups or classes
+_QUANTILES = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval. All three are nan where nothing was measured."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+
+    def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "not measured"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How one class does. `precision` is None when it was never predicted, `f1` when it has no picture."""
+
+    label: str
+    n: int
+    precision: float | None
+    recall: Interval
+    f1: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"recall": self.recall.to_dict()}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A picture labeled wrongly. `probability` is that of the predicted class, `index` the picture's row."""
+
+    path: str
+    label: str
+    predicted: str
+    probability: float
+    index: int
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """`n` pictures of similar confidence: what the classifier said on average, and how often it was right."""
+
+    n: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What one split says about a classifier.
+
+    `confusion` has true classes in rows, predicted ones in columns, both in the order of `classes`; `worst`
+    holds the wrong pictures, most confident first; `calibration` the occupied ones of 15 equal-width bins of
+    confidence. `interval_method` made the intervals of accuracy and recall: "wilson", "bootstrap over 30
+    groups", or "wilson over 30 groups" where resampling shows no variation. Macro-F1 is always resampled.
+    """
+
+    split: str
+    classes: tuple[str, ...]
+    n: int
+    accuracy: Interval
+    macro_f1: Interval
+    per_class: tuple[ClassScore, ...]
+    confusion: np.ndarray
+    ece: float
+    calibration: tuple[CalibrationBin, ...]
+    baseline: Mapping[str, Mapping[str, Any]]
+    worst: tuple[Mistake, ...]
+    interval_method: str
+    notes: tuple[str, ...]
+
+    @property
+    def num_right(self) -> int:
+        """Number of pictures whose predicted class is the true one."""
+        return int(self.confusion.trace())
+
+    def weakest(self, count: int = 1) -> tuple[ClassScore, ...]:
+        """The `count` classes of lowest recall, lowest first; classes without pictures are left out."""
+        measured = [score for score in self.per_class if score.n]
+        return tuple(sorted(measured, key=lambda score: (score.recall.value, -score.n))[:count])
+
+    def confusions(self, count: int = 5) -> tuple[tuple[str, str, int], ...]:
+        """The `count` most frequent mistakes as (true class, predicted class, number of pictures)."""
+        wrong = self.confusion - np.diag(self.confusion.diagonal())
+        order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+        cells = zip(*np.unravel_index(order, wrong.shape), strict=True)
+        return tuple((self.classes[t], self.classes[p], int(wrong[t, p])) for t, p in cells if wrong[t, p])
+
+    def verdict(self) -> tuple[str, ...]:
+        """The result in three to five plain sentences, for somebody who reads nothing else."""
+        return tuple(verdict(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values; what is undefined is None."""
+        return {
+            "split": self.split,
+            "n": self.n,
+            "accuracy": self.accuracy.to_dict(),
+            "macro_f1": self.macro_f1.to_dict(),
+            "interval_method": self.interval_method,
+            "per_class": [score.to_dict() for score in self.per_class],
+            "confusion": {"classes": list(self.classes), "matrix": self.confusion.tolist()},
+            "ece": self.ece,
+            "calibration": [asdict(b) for b in self.calibration],
+            "baseline": {name: dict(content) for name, content in self.baseline.items()},
+            "worst": [asdict(mistake) for mistake in self.worst],
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(table(self))
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """The share successes / n with its 95 % Wilson interval; nan when n is 0.
+
+    Source: Wilson 1927, through scipy.stats.binomtest.
+    """
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    bounds = binomtest(int(successes), int(n)).proportion_ci(method="wilson")
+    return Interval(float(successes / n), float(bounds.low), float(bounds.high))
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """Scores of D bootstrap draws: accuracy (D,), macro_f1 (D,) and recall (D, C), nan if undefined."""
+
+    accuracy: np.ndarray
+    macro_f1: np.ndarray
+    recall: np.ndarray
+
+
+def bootstrap(
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    num_classes: int,
+    *,
+    groups: np.ndarray | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Resampled:
+    """Scores of `draws` resamples of the pictures, or of whole groups where `groups` (N,) are given.
+
+    labels and predictions are integers (N,) below `num_classes`. Pictures with equal label and prediction are
+    alike to every score, so resampling pictures is a multinomial draw over the confusion matrix's cells.
+    Source: Efron 1979; Field and Welsh 2007 for whole groups.
+    """
+    if groups is None:
+        cells = labels * num_classes + predictions
+        _, unit, seen = np.unique(cells, return_inverse=True, return_counts=True)
+        num_drawn, chance = len(labels), seen / len(labels)
+        weight = 1.0 / seen[unit]  # one draw of a cell is one of its pictures
+    else:
+        _, unit = np.unique(groups, return_inverse=True)
+        num_drawn = int(unit.max()) + 1
+        chance = np.full(num_drawn, 1.0 / num_drawn)
+        weight = np.ones(len(labels))  # one draw of a group is all of its pictures
+    shape = (len(chance), num_classes)
+    right_of = csr_array((weight * (labels == predictions), (unit, labels)), shape=shape)
+    support_of = csr_array((weight, (unit, labels)), shape=shape)
+    predicted_of = csr_array((weight, (unit, predictions)), shape=shape)
+
+    rng = np.random.default_rng(seed)
+    parts = []
+    for start in range(0, draws, _DRAWS_AT_ONCE):
+        drawn = rng.multinomial(num_drawn, chance, size=min(_DRAWS_AT_ONCE, draws - start))  # (D, units)
+        right, support, predicted = drawn @ right_of, drawn @ support_of, drawn @ predicted_of  # (D, C)
+        accuracy = right.sum(axis=1) / support.sum(axis=1)
+        recall = np.divide(right, support, out=np.full_like(right, np.nan), where=support > 0)
+        parts.append((accuracy, _macro_f1(right, support, predicted), recall))
+    return Resampled(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def evaluate_predictions(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    *,
+    paths: Sequence[str],
+    groups: Sequence[Any] | None = None,
+    split: str = "test",
+    seed: int = 0,
+    majority: str | None = None,
+) -> Evaluation:
+    """Measures predictions against labels.
+
+    labels: integers (N,), positions in `classes`. probabilities: floats (N, C) in [0, 1]. paths: one of each
+    picture. groups: what each picture belongs to, for example its patient; a group is resampled as a whole; a
+    picture whose group is "" or None stands for itself. majority: the most frequent class of the training
+    pictures, for the baseline; by default the split's own.
+
+    Raises DataError when there is no picture, lengths differ, a label has no class or a probability is none;
+    UnknownNameError when `majority` is no class.
+    """
+    labels, probabilities, classes = np.asarray(labels), np.asarray(probabilities), tuple(classes)
+    _check(labels, probabilities, classes, paths, groups)
+    labels = labels.astype(np.int64)
+    n, num_classes = len(labels), len(classes)
+    predictions = probabilities.argmax(axis=1)
+    confidences = probabilities.max(axis=1).astype(np.float64).clip(0.0, 1.0)
+    right = predictions == labels
+    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    np.add.at(confusion, (labels, predictions), 1)
+    hits, support, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+
+    group_of = None if groups is None else _group_numbers(groups)
+    num_groups = 0 if group_of is None else int(group_of.max()) + 1
+    resampled = bootstrap(labels, predictions, num_classes, groups=group_of, seed=seed)
+    macro_f1 = _percentiles(
+        float(_macro_f1(hits, support, predicted)),
+        resampled.macro_f1,
+        trials=min(_macro_trials(support), num_groups or n),
+    )
+    accuracy = wilson(hits.sum(), n)
+    recalls = [wilson(*pair) for pair in zip(hits, support, strict=True)]
+    method = "wilson"
+    if group_of is not None:
+        accuracy = _percentiles(accuracy.value, resampled.accuracy, trials=num_groups)
+        method = "wilson" if _all_alike(resampled.accuracy) else "bootstrap"
+        method += f" over {counted(num_groups, 'group')}"
+        for k in np.flatnonzero(support):
+            groups_with = len(np.unique(group_of[labels == k]))
+            recalls[k] = _percentiles(recalls[k].value, resampled.recall[:, k], trials=groups_with)
+
+    calibration = _calibration(confidences, right)
+    wrong = np.flatnonzero(~right)
+    most_confident = wrong[np.argsort(-confidences[wrong], kind="stable")][:MAX_WORST]
+    return Evaluation(
+        split=split,
+        classes=classes,
+        n=n,
+        accuracy=accuracy,
+        macro_f1=macro_f1,
+        per_class=tuple(
+            ClassScore(
+                label=classes[k],
+                n=int(support[k]),
+                precision=float(hits[k] / predicted[k]) if predicted[k] else None,
+                recall=recalls[k],
+                f1=float(2 * hits[k] / (support[k] + predicted[k])) if support[k] else None,
+            )
+            for k in range(num_classes)
+        ),
+        confusion=confusion,
+        ece=sum(b.n * abs(b.accuracy - b.confidence) for b in calibration) / n,
+        calibration=calibration,
+        baseline={"majority": _majority(classes, support, majority)},
+        worst=tuple(
+            Mistake(
+                path=str(paths[i]),
+                label=classes[labels[i]],
+                predicted=classes[predictions[i]],
+                probability=float(confidences[i]),
+                index=int(i),
+            )
+            for i in most_confident
+        ),
+        interval_method=method,
+        notes=tuple(_notes(classes, support, num_groups)),
+    )
+
+
+def _check(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    paths: Sequence[str],
+    groups: Sequence[Any] | None,
+) -> None:
+    n, num_classes = len(labels), len(classes)
+    if n == 0:
+        raise DataError(
+            "There is no picture to evaluate: 0 labels were received, at least 1 is needed. "
+            "Look at the splits with `pellucid check`, or name another split."
+        )
+    lengths = {"labels": n, "probabilities": len(probabilities), "paths": len(paths)}
+    if groups is not None:
+        lengths["groups"] = len(groups)
+    if len(set(lengths.values())) > 1:
+        received = ", ".join(f"{count:,} {name}" for name, count in lengths.items())
+        raise DataError(f"Each picture needs one of each, but {received} were received. Pass equally many.")
+    if probabilities.shape != (n, num_classes):
+        raise DataError(
+            f"The probabilities have shape {probabilities.shape}, but {n} pictures and {num_classes} classes "
+            f"need ({n}, {num_classes}). Evaluate with the classes that the classifier was trained on."
+        )
+    misplaced = labels if labels.dtype.kind not in "iu" else labels[(labels < 0) | (labels >= num_classes)]
+    if misplaced.size:
+        raise DataError(
+            f"Labels must be whole numbers from 0 to {num_classes - 1}, positions in the list of classes; "
+            f"received {misplaced[0].item()!r}. Look names up with classes.index()."
+        )
+    bad = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+    if bad.size:
+        raise DataError(
+            f"The probabilities of {counted(bad.size, 'picture')} are not finite, first of all those of "
+            f"'{printable(paths[bad[0]])}'. Every probability must be a number from 0 to 1; look for "
+            "not-a-number values in the weights, or go back to an earlier checkpoint."
+        )
+    low, high = probabilities.min(), probabilities.max()
+    if low < -1e-3 or high > 1 + 1e-3:  # half precision may round a little beyond
+        raise DataError(
+            f"Probabilities must lie from 0 to 1, but {low:.3g} to {high:.3g} were received. "
+            "These look like logits: apply softmax over the classes first."
+        )
+
+
+def _group_numbers(groups: Sequence[Any]) -> np.ndarray:
+    numbers: dict[Any, int] = {}
+    own = (("", i) if group in ("", None) else group for i, group in enumerate(groups))
+    return np.array([numbers.setdefault(group, len(numbers)) for group in own])
+
+
+def _macro_f1(right: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Mean F1 over the classes that have pictures; counts (..., C) -> (...)."""
+    present = support > 0
+    f1 = np.divide(2.0 * right, support + predicted, out=np.zeros(right.shape), where=present)
+    return f1.sum(axis=-1) / present.sum(axis=-1)
+
+
+def _macro_trials(support: np.ndarray) -> int:
+    """How many pictures in all, equally spread, would make a mean over classes as uncertain as these do."""
+    present = support[support > 0]
+    return max(1, int(len(present) ** 2 / (1.0 / present).sum()))
+
+
+def _all_alike(draws: np.ndarray) -> bool:
+    low, high = np.nanquantile(draws, _QUANTILES)
+    return bool(high - low < 1e-9)
+
+
+def _percentiles(value: float, draws: np.ndarray, *, trials: int) -> Interval:
+    """The percentile interval of bootstrap draws, widened where it does not hold `value` itself.
+
+    Where no mistake was seen, or there is one group only, all draws are alike, which proves nothing: then the
+    interval is Wilson's for `trials` independent trials.
+    """
+    low, high = np.nanquantile(draws, _QUANTILES)
+    if _all_alike(draws):
+        stand_in = wilson(round(value * trials), trials)
+        low, high = stand_in.low, stand_in.high
+    return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def _calibration(confidences: np.ndarray, right: np.ndarray) -> tuple[CalibrationBin, ...]:
+    position = np.minimum((confidences * NUM_CALIBRATION_BINS).astype(int), NUM_CALIBRATION_BINS - 1)
+    members = (position == p for p in np.unique(position))
+    return tuple(
+        CalibrationBin(int(inside.sum()), float(confidences[inside].mean()), float(right[inside].mean()))
+        for inside in members
+    )
+
+
+def _majority(classes: tuple[str, ...], support: np.ndarray, majority: str | None) -> dict[str, Any]:
+    if majority is None:
+        majority = classes[support.argmax()]
+    elif majority not in classes:
+        raise UnknownNameError(
+            f"The baseline's class '{majority}' is none of the {len(classes)} classes. "
+            f"{nearest(majority, classes) or f'The first one is {classes[0]!r}.'}"
+        )
+    return {"label": majority, "accuracy": float(support[classes.index(majority)] / support.sum())}
+
+
+def _notes(classes: Sequence[str], support: np.ndarray, num_groups: int) -> Iterator[str]:
+    n, num_present = int(support.sum()), np.count_nonzero(support)
+    if n < FEW_PICTURES:
+        yield f"Only {counted(n, 'picture')}: the intervals are wide. More pictures make them narrower."
+    if 0 < num_groups < FEW_GROUPS:
+        yield (
+            f"The pictures come from only {counted(num_groups, 'group')}, so the intervals are rough. "
+            f"{FEW_GROUPS} groups or more make them dependable."
+        )
+    if num_present == 1:
+        yield (
+            f"All pictures are of one class, '{printable(classes[int(support.argmax())])}': "
+            "this says nothing about how well classes are told apart."
+        )
+    elif num_present < len(classes):
+        absent = [f"'{shorten(c, 40)}'" for c, count in zip(classes, support, strict=True) if count == 0]
+        named = ", ".join(absent[:5]) + (" and others" if len(absent) > 5 else "")
+        yield f"Not scored, for want of pictures: {len(absent)} of {len(classes)} classes ({named})."

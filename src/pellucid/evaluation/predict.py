@@ -1,0 +1,156 @@
+"""Predictions for files, folders and globs: decoded by threads, answered in batches, a broken file gets its own row."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pellucid.data.decode import Picture, decode
+from pellucid.data.layout import _pictures as only_pictures
+from pellucid.data.scan import in_threads
+from pellucid.data.sources import Folder, below
+from pellucid.errors import DataError, PictureError
+from pellucid.evaluation.draw import draw_labels
+from pellucid.files import atomic_write, storage_errors
+from pellucid.model.classifier import Classifier, Prediction
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the classifier says about one file: a prediction, or the reason why there is none."""
+
+    path: str
+    prediction: Prediction | None
+    error: str | None
+
+    def to_dict(self, top: int) -> dict[str, Any]:
+        """Plain JSON data: path, labels, error."""
+        found = self.prediction.top(top) if self.prediction else ()
+        return {
+            "path": self.path,
+            "labels": [{"label": n, "probability": p} for n, p in found],
+            "error": self.error,
+        }
+
+
+def find_pictures(paths: Sequence[str | Path]) -> list[Path]:
+    """The picture files that files, folders (searched to the bottom) and globs name; sorted within each, none twice.
+
+    A file that is named stays in the list whatever it is; in folders, other files than pictures are passed over.
+    Raises DataError when a path names nothing.
+    """
+    found: dict[Path, None] = {}
+    for given in map(str, paths):
+        path = Path(given).expanduser()
+        if path.is_dir():
+            files = sorted(_in_folder(path))
+            if not files:
+                raise DataError(f"There is no picture in the folder '{given}'.")
+        elif os.path.lexists(path):
+            files = [path]
+        else:
+            files = sorted(Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207
+            if not files:
+                raise DataError(
+                    f"There is no file, folder or match for '{given}'. Expected pictures, a folder of pictures, or a "
+                    "pattern in quotes like 'photos/*.jpg'."
+                )
+        found.update(dict.fromkeys(file for file in files if not file.is_dir()))
+    return list(found)
+
+
+def predict_files(
+    classifier: Classifier,
+    paths: Sequence[Path],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    on_picture: Callable[[Answer, Picture], None] | None = None,
+) -> Iterator[Answer]:
+    """One Answer a path, in order. `on_picture` is told each readable picture with its answer."""
+    for start in range(0, len(paths), _CHUNK):
+        chunk = paths[start : start + _CHUNK]
+        pictures = list(in_threads(lambda i, chunk=chunk: _read(chunk[i]), range(len(chunk))))  # type: ignore[misc]
+        pixels = [classifier.contract.pixels(p.pixels) for p in pictures if isinstance(p, Picture)]
+        probabilities = iter(classifier.predict_proba(np.stack(pixels)) if pixels else ())
+        for path, picture in zip(chunk, pictures, strict=True):
+            if isinstance(picture, Picture):
+                answer = Answer(str(path), classifier.rank(next(probabilities)), None)
+                if on_picture:
+                    on_picture(answer, picture)
+            else:
+                answer = Answer(str(path), None, picture)
+            yield answer
+        if progress:
+            progress(min(start + _CHUNK, len(paths)), len(paths))
+
+
+def write_csv(file: Path, answers: Sequence[Answer], top: int) -> None:
+    """path, label_1, probability_1, ..., error: one row an answer."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    ranks = range(1, top + 1)
+    writer.writerow(["path", *(f"{name}_{k}" for k in ranks for name in ("label", "probability")), "error"])
+    for answer in answers:
+        pairs = list(answer.prediction.top(top)) if answer.prediction else []
+        cells: list[str] = [text for label, p in pairs for text in (label, f"{p:.6f}")]
+        writer.writerow([answer.path, *cells, *[""] * (2 * top - len(cells)), answer.error or ""])
+    with storage_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(file, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+class Drawer:
+    """Writes each picture with its top labels below it into a folder, under names that never collide."""
+
+    def __init__(self, folder: Path, top: int) -> None:
+        self.folder, self.top = folder, top
+        self._taken: set[str] = set()
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, answer: Answer, picture: Picture) -> None:
+        """Draws one answer; to be given to `predict_files` as `on_picture`."""
+        assert answer.prediction is not None
+        stem = re.sub(r"[^\w.-]+", "-", Path(answer.path).stem).strip("-.")[:100] or "picture"
+        name, number = stem, 2
+        while name.lower() in self._taken:
+            name, number = f"{stem}-{number}", number + 1
+        self._taken.add(name.lower())
+        content = io.BytesIO()
+        draw_labels(as_image(picture.pixels), answer.prediction.top(self.top)).save(content, "PNG")
+        atomic_write(self.folder / f"{name}.png", content.getvalue())
+
+
+def as_image(pixels: np.ndarray) -> Image.Image:
+    """uint8 (H, W, C) as a picture to look at; of more than three channels the first three are shown."""
+    channels = pixels.shape[2]
+    return Image.fromarray(pixels[..., 0] if channels < 3 else pixels[..., :3])
+
+
+def _read(path: Path) -> Picture | str:
+    try:
+        return decode(path.read_bytes())
+    except PictureError as error:
+        return error.reason
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    source = Folder(folder)
+    tree, _ = source.tree()
+    return [
+        folder / below(place, name) for place, names in only_pictures(tree, source.head, []).items() for name in names
+    ]

@@ -1,0 +1,1 @@
+"""Networks: their arithmetic, their texts, their layer tables and the classifier that is kept."""

@@ -1,0 +1,189 @@
+"""The classifier: a plain torch module with its class names, its pixel contract and where its weights come from.
+
+Saved as `model.safetensors` and `card.json`; loading reads numbers and names, and runs nobody's code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pellucid.data.contract import PixelContract
+from pellucid.data.decode import Picture, decode, from_array
+from pellucid.errors import ConfigError, PictureError, RunError, WeightsError
+from pellucid.files import atomic_write, storage_errors, write_json
+from pellucid.model.zoo import Architecture, build
+
+FORMAT = 1
+_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The classes of one picture with their probabilities, most probable first."""
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.labels[0]
+
+    @property
+    def probability(self) -> float:
+        """The probability of the most probable class."""
+        return self.probabilities[0]
+
+    def top(self, k: int) -> tuple[tuple[str, float], ...]:
+        """The k most probable classes as (label, probability) pairs."""
+        return tuple(zip(self.labels, self.probabilities, strict=True))[:k]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {"labels": [{"label": n, "probability": p} for n, p in self.top(len(self.labels))]}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{label} {probability:.1%}" for label, probability in self.top(3))
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """`module` maps float32 (N, C, H, W), as `contract.tensor` gives it, to logits (N, len(classes))."""
+
+    module: nn.Module
+    classes: tuple[str, ...]
+    contract: PixelContract
+    architecture: Architecture
+    weights: Mapping[str, str] = field(default_factory=lambda: {"origin": "trained from scratch"})
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.contract.channels, self.contract.height, self.contract.width
+
+    def predict(self, picture: str | Path | bytes | np.ndarray | Picture) -> Prediction:
+        """Classifies one picture: a path, a file's bytes, or an array (H, W) or (H, W, C).
+
+        Raises PictureError when it cannot be read.
+        """
+        pixels = self.contract.pixels(_as_picture(picture).pixels)
+        return self.rank(self.predict_proba(pixels[None])[0])
+
+    def predict_proba(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W, C), as `contract.pixels` gives them, -> float32 (N, len(classes)), rows sum to 1."""
+        rows = [self._batch(pixels[start : start + _BATCH]) for start in range(0, len(pixels), _BATCH)]
+        return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
+
+    def rank(self, probabilities: np.ndarray) -> Prediction:
+        """float (len(classes),) -> Prediction."""
+        order = np.argsort(-probabilities, kind="stable")
+        return Prediction(tuple(self.classes[i] for i in order), tuple(float(probabilities[i]) for i in order))
+
+    @torch.inference_mode()
+    def _batch(self, pixels: np.ndarray) -> np.ndarray:
+        was_training = self.module.training
+        self.module.eval()
+        try:
+            device = next(self.module.parameters()).device
+            x = self.contract.tensor(torch.from_numpy(np.ascontiguousarray(pixels)).to(device))
+            return self.module(x).float().softmax(1).cpu().numpy()
+        finally:
+            self.module.train(was_training)
+
+    def save(self, folder: Path) -> None:
+        """Writes model.safetensors and card.json into `folder`, each whole or not at all, the card last."""
+        from safetensors.torch import save
+
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
+            raise WeightsError(f"The weights of '{bad[0]}' are not finite numbers; nothing was saved to '{folder}'.")
+        data = save(state)
+        atomic_write(folder / "model.safetensors", data)
+        card = {
+            "format": FORMAT,
+            "classes": list(self.classes),
+            "architecture": self.architecture.to_dict(),
+            "contract": self.contract.to_dict(),
+            "weights": dict(self.weights),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        write_json(folder / "card.json", card)
+
+    def __str__(self) -> str:
+        shape = "x".join(map(str, self.input_shape))
+        return f"{self.architecture} on {shape} pixels, {len(self.classes)} classes"
+
+
+def load(path: str | Path) -> Classifier:
+    """The classifier of a run folder, or of a folder that holds card.json and model.safetensors.
+
+    Raises RunError when there is none or when it is of a newer version, WeightsError when it is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_tensors
+
+    folder = Path(path)
+    if (folder / "model" / "card.json").exists():
+        folder = folder / "model"
+    if not (folder / "card.json").exists():
+        what = "its training has not saved a model yet" if (folder / "run.json").exists() else "it is no run folder"
+        raise RunError(
+            f"There is no classifier in '{path}': {what}. Expected model/card.json and model/model.safetensors."
+        )
+    try:
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        if int(card["format"]) > FORMAT:
+            raise RunError(
+                f"The classifier in '{path}' was written by a newer Pellucid: its format is {card['format']}, this version "
+                f"reads up to {FORMAT}. Upgrade with: pip install --upgrade pellucid"
+            )
+        classes = _checked_classes(card["classes"])
+        contract = PixelContract.from_dict(card["contract"])
+        architecture = Architecture(**card["architecture"])
+        data = (folder / "model.safetensors").read_bytes()
+        if hashlib.sha256(data).hexdigest() != card["sha256"]:
+            raise WeightsError(f"'{folder / 'model.safetensors'}' is damaged: its SHA-256 is not the one in card.json.")
+        module = build(
+            architecture,
+            input_shape=(contract.channels, contract.height, contract.width),
+            num_classes=len(classes),
+        )
+        module.load_state_dict(load_tensors(data))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, (RunError, WeightsError)):
+            raise
+        raise WeightsError(
+            f"The classifier in '{path}' is damaged ({error}). Restore it from a copy, or train again."
+        ) from error
+    module.eval()
+    return Classifier(module, classes, contract, architecture, card.get("weights", {}))
+
+
+def _checked_classes(names: Sequence[Any]) -> tuple[str, ...]:
+    if len(names) < 2 or not all(isinstance(n, str) for n in names) or len(set(names)) != len(names):
+        raise ConfigError("the card's classes are not at least two different names")
+    return tuple(names)
+
+
+def _as_picture(picture: str | Path | bytes | np.ndarray | Picture) -> Picture:
+    if isinstance(picture, Picture):
+        return picture
+    if isinstance(picture, np.ndarray):
+        return from_array(picture)
+    if isinstance(picture, bytes):
+        return decode(picture)
+    try:
+        return decode(Path(picture).read_bytes())
+    except OSError as error:
+        raise PictureError(f"cannot be read: {error.strerror}") from error

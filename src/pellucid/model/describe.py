@@ -1,0 +1,37 @@
+"""The layer table of whatever a user names: a network of the zoo, a network as text, or a run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from pellucid.errors import ConfigError
+from pellucid.model.classifier import load
+from pellucid.model.summary import Summary, summarize
+from pellucid.model.zoo import build, default_input, find_architecture
+
+
+def summary_of(name: str | Path, *, input_shape: str | None = None, num_classes: int = 10) -> Summary:
+    """The layer table of a run folder's classifier, or of a network by name or text for pictures like '3x32x32'.
+
+    Without `input_shape` a network is shown for the input it is usually given. No weights are made or read.
+    Raises ConfigError for a shape that is none, UnknownNameError, SpecError, ShapeError.
+    """
+    if Path(name).is_dir():
+        classifier = load(name)
+        return summarize(classifier.module, classifier.input_shape)
+    architecture = find_architecture(str(name))
+    shape = default_input(architecture) if input_shape is None else _parse(input_shape)
+    with torch.device("meta"):
+        module = build(architecture, input_shape=shape, num_classes=num_classes)
+    return summarize(module, shape)
+
+
+def _parse(text: str) -> tuple[int, int, int]:
+    found = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text.strip())
+    if not found or min(map(int, found.groups())) < 1:
+        raise ConfigError(f"--input is '{text}'; expected channels x height x width, like 3x32x32.")
+    channels, height, width = map(int, found.groups())
+    return channels, height, width

@@ -1,0 +1,130 @@
+"""What a person sees while something runs: progress bars on a terminal, plain lines elsewhere. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_PLAIN_SECONDS = 10.0  # between two plain lines of one progress
+
+
+def say(text: str) -> None:
+    """One line to stderr, as it is: no markup, whatever characters a path may hold."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, total) that shows how far `what` is."""
+    with _Bar() as bar:
+        yield lambda done, total: bar.show(what, done, total)
+
+
+class TrainingScreen:
+    """The observer of a training that tells a person what happens. To be used as a context manager."""
+
+    def __init__(self) -> None:
+        self._bar = _Bar()
+
+    def __enter__(self) -> TrainingScreen:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(*error)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Shows one event."""
+        show = getattr(self, "_on_" + event["event"], None)
+        if show:
+            show(event)
+
+    def _on_progress(self, event: dict[str, Any]) -> None:
+        self._bar.show(event["what"], event["done"], event["total"])
+
+    def _on_data(self, event: dict[str, Any]) -> None:
+        counts = ", ".join(f"{part} {n:,}" for part, n in event["pictures"].items())
+        self._bar.say(f"{event['source']}: {event['classes']} classes; {counts}")
+        for row in event["unreadable"][:5]:
+            self._bar.say(f"  unreadable, left out: {row['path']}: {row['reason']}")
+        if len(event["unreadable"]) > 5:
+            self._bar.say(f"  ... and {len(event['unreadable']) - 5:,} more unreadable files (all in data.csv)")
+        for note in event["notes"]:
+            self._bar.say(f"  {note}")
+        self._bar.say(f"  input {event['input']}")
+
+    def _on_plan(self, event: dict[str, Any]) -> None:
+        for reason in event["reasons"]:
+            self._bar.say(f"  {reason}")
+
+    def _on_features(self, event: dict[str, Any]) -> None:
+        self._bar.show("looking at the pictures", event["step"], event["total"])
+
+    def _on_head(self, event: dict[str, Any]) -> None:
+        self._bar.say(
+            f"last layer, C {event['strength']:g}: validation accuracy {event['valid_accuracy']:.4f}, "
+            f"loss {event['valid_loss']:.4f}"
+        )
+
+    def _on_resumed(self, event: dict[str, Any]) -> None:
+        self._bar.say(f"going on from step {event['step']:,}")
+
+    def _on_step(self, event: dict[str, Any]) -> None:
+        speed = f"loss {event['loss']:.3f}, {event['pictures_per_second']:,.0f} pictures/s"
+        self._bar.show("training", event["step"], event["total"], speed)
+
+    def _on_epoch(self, event: dict[str, Any]) -> None:
+        self._bar.say(
+            f"epoch {event['epoch']:5.4g}  loss {event['train_loss']:.4f}  "
+            f"validation loss {event['valid_loss']:.4f}  accuracy {event['valid_accuracy']:.4f}"
+        )
+
+    def _on_early_stop(self, event: dict[str, Any]) -> None:
+        self._bar.say(
+            f"stopped early: {event['waited']} epochs without a better validation accuracy than {event['best']['accuracy']:.4f}"
+        )
+
+
+class _Bar:
+    """Rich's progress display on a terminal; elsewhere a line at most every ten seconds."""
+
+    def __init__(self) -> None:
+        self._rich: Any = None
+        self._tasks: dict[str, Any] = {}
+        self._last = time.monotonic()
+
+    def __enter__(self) -> _Bar:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._rich = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                TextColumn("{task.fields[more]}", markup=False), console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+            self._rich.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._rich:
+            self._rich.stop()
+
+    def show(self, what: str, done: int, total: int, more: str = "") -> None:
+        if self._rich:
+            if what not in self._tasks:
+                for task in self._tasks.values():
+                    self._rich.update(task, visible=False)
+                self._tasks = {what: self._rich.add_task(what, total=total, more=more)}
+            self._rich.update(self._tasks[what], completed=done, total=total, more=more)
+        elif time.monotonic() - self._last >= _PLAIN_SECONDS:
+            self._last = time.monotonic()
+            say(f"{what}: {done:,} of {total:,}" + (f", {more}" if more else ""))
+
+    def say(self, text: str) -> None:
+        if self._rich:
+            self._rich.console.print(text, markup=False, highlight=False)
+        else:
+            say(text)

@@ -1,0 +1,289 @@
+"""The training loop, top to bottom. There is no trainer behind it: who needs something else copies `fit`.
+
+One observer, `on_event`, is told what happens and cannot change it. Everything that decides the result is a function of
+the recipe and the step number (order, augmentation, learning rate) or lies in the checkpoint (weights, averages,
+optimizer, torch's generator), so a resumed training ends bit-identical to an uninterrupted one on the same machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pellucid.data.augment import Augmentation
+from pellucid.data.contract import PixelContract
+from pellucid.data.loader import Loader, Pictures
+from pellucid.errors import TrainingError
+from pellucid.training.checkpoint import Checkpoint, best_checkpoint, save_checkpoint
+from pellucid.training.optimizer import learning_rate_share, make_average, make_optimizer, set_learning_rate
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+_STEP_EVENT_SECONDS = 1.0
+_CHECKPOINT_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training; nothing in it is left open."""
+
+    steps: int
+    max_steps: int  # planning anew for a time limit never goes beyond
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    weight_decay: float
+    momentum: float
+    warmup: float
+    label_smoothing: float
+    average_steps: int  # the planned steps that the weight average is made for; 0: no average
+    clip: float | None
+    class_weights: tuple[float, ...] | None
+    patience: int | None
+    augmentation: Augmentation
+    precision: str  # fp32 or bf16
+    channels_last: bool
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data; `Recipe.from_dict` gives it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """The recipe that `to_dict` wrote."""
+        weights = data["class_weights"]
+        return cls(**{
+            **data,
+            "augmentation": Augmentation(**data["augmentation"]),
+            "class_weights": None if weights is None else tuple(weights),
+        })  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """The module with its best weights; `stopped` says why the training ended: done, early, interrupted or diverged."""
+
+    module: nn.Module
+    stopped: str
+    steps: int
+    epochs: float
+    best: Mapping[str, float]
+
+
+def fit(
+    module: nn.Module,
+    train: Pictures,
+    valid: Pictures,
+    *,
+    contract: PixelContract,
+    recipe: Recipe,
+    device: torch.device,
+    folder: Path,
+    on_event: OnEvent,
+    resume: Checkpoint | None = None,
+    deadline: float | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> FitResult:
+    """Trains `module` on `train`, keeps the weights that do best on `valid`, writes checkpoints into `folder`.
+
+    `deadline` is a reading of time.monotonic(): the number of steps is planned anew as speed is known, to end before it.
+    `should_stop` is asked after every step; when it says yes, the state is saved and the result is 'interrupted'.
+    A loss that is not a finite number ends the training with the last good weights ('diverged').
+    """
+    loader = Loader(train, contract, device, batch_size=recipe.batch_size)
+    valid_loader = Loader(valid, contract, device, batch_size=max(recipe.batch_size, 256))
+    memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    module = module.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    optimizer = make_optimizer(
+        module, recipe.optimizer, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay,
+        momentum=recipe.momentum,
+    )  # fmt: skip
+    average = make_average(module, recipe.average_steps) if recipe.average_steps else None
+    class_weights = None if recipe.class_weights is None else torch.tensor(recipe.class_weights, device=device)
+    steps_per_epoch = len(loader)
+
+    step, total, best, waited, loss_sum, loss_count = 0, recipe.steps, None, 0, 0.0, 0
+    best_state: dict[str, torch.Tensor] | None = None
+    if resume is not None:
+        numbers = resume.numbers
+        step, total, best, waited = numbers["step"], numbers["total"], numbers["best"], numbers["waited"]
+        loss_sum, loss_count = numbers["loss_sum"], numbers["loss_count"]
+        _restore(resume.tensors, module, average, optimizer)
+        if best and (saved := best_checkpoint(folder)):
+            best_state = saved.tensors
+    else:
+        torch.manual_seed(recipe.seed)
+
+    def save() -> None:
+        if best_state is not None:
+            save_checkpoint(folder, Checkpoint(best_state, {"step": step, "best": best}), name="best")
+        tensors = _tensors(module, average, optimizer)
+        if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
+            return  # weights that are not finite are never written over good ones
+        numbers = {"step": step, "total": total, "best": best, "waited": waited,
+                   "loss_sum": loss_sum, "loss_count": loss_count}  # fmt: skip
+        save_checkpoint(folder, Checkpoint(tensors, numbers))
+        on_event({"event": "checkpoint", "step": step})
+
+    started = last_told = last_saved = time.monotonic()
+    first_step, stopped = step, "done"
+    batches: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(())
+    value = 0.0
+    while step < total:
+        epoch, batch = divmod(step, steps_per_epoch)
+        if batch == 0 or step == first_step:
+            batches = loader.shuffled(recipe.augmentation, seed=recipe.seed, epoch=epoch, start=batch)
+            module.train()
+
+        x, y = next(batches)
+        rate = set_learning_rate(optimizer, learning_rate_share(step / total, recipe.warmup))
+        with autocast(device, recipe.precision):
+            logits = module(x if recipe.channels_last else x.contiguous())
+        loss = F.cross_entropy(logits.float(), y, weight=class_weights, label_smoothing=recipe.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if recipe.clip is not None:
+            nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
+        value = loss.item()
+        if not math.isfinite(value):
+            stopped = "diverged"
+            on_event({"event": "diverged", "step": step, "loss": str(value)})
+            break
+        optimizer.step()
+        if average is not None:
+            average.update_parameters(module)
+        step, loss_sum, loss_count = step + 1, loss_sum + value, loss_count + 1
+
+        now = time.monotonic()
+        if now - last_told >= _STEP_EVENT_SECONDS:
+            last_told = now
+            seconds = now - started
+            on_event({"event": "step", "step": step, "total": total, "epoch": step / steps_per_epoch, "loss": value,
+                      "learning_rate": rate, "pictures_per_second": (step - first_step) * recipe.batch_size / seconds})  # fmt: skip
+        if deadline is not None and step < total:
+            affordable = _affordable(step, total, seconds=now - started, done=step - first_step, left=deadline - now)
+            total = min(affordable, max(recipe.max_steps, step + 1))
+        if step % steps_per_epoch == 0 or step >= total:
+            scores = score(average.module if average else module, valid_loader, recipe, class_weights)
+            if not math.isfinite(scores["loss"]):
+                stopped = "diverged"
+                on_event({"event": "diverged", "step": step, "loss": str(scores["loss"])})
+                break
+            on_event({"event": "epoch", "step": step, "total": total, "epoch": step / steps_per_epoch,
+                      "train_loss": loss_sum / loss_count, "valid_loss": scores["loss"],
+                      "valid_accuracy": scores["accuracy"], "learning_rate": rate})  # fmt: skip
+            loss_sum, loss_count = 0.0, 0
+            if best is None or (scores["accuracy"], -scores["loss"]) > (best["accuracy"], -best["loss"]):
+                best, waited = {**scores, "step": step}, 0
+                best_state = _copied(average.module if average else module)
+            else:
+                waited += 1
+            if recipe.patience is not None and waited >= recipe.patience and step < total:
+                stopped = "early"
+                on_event({"event": "early_stop", "step": step, "waited": waited, "best": best})
+                break
+            if time.monotonic() - last_saved >= _CHECKPOINT_SECONDS:
+                save()
+                last_saved = time.monotonic()
+        if should_stop() and step < total:
+            stopped = "interrupted"
+            break
+        if time.monotonic() - last_saved >= 4 * _CHECKPOINT_SECONDS:  # in the middle of a long epoch
+            save()
+            last_saved = time.monotonic()
+
+    if stopped != "diverged":
+        save()
+    if stopped == "diverged" and best_state is None:
+        raise TrainingError(
+            f"The loss became {value} at step {step}, before the first validation, so there are no good weights to keep. "
+            "Use a lower --learning-rate, clip the gradients (--clip 1), or --precision fp32."
+        )
+    if best_state is not None:
+        module.load_state_dict(best_state)
+    return FitResult(module, stopped, step, step / steps_per_epoch, best or {})
+
+
+@torch.no_grad()
+def score(
+    module: nn.Module, loader: Loader, recipe: Recipe, class_weights: torch.Tensor | None = None
+) -> dict[str, float]:
+    """Mean loss and accuracy of `module` in evaluation mode, in the recipe's precision."""
+    was_training = module.training
+    module.eval()
+    loss, right, count = 0.0, 0, 0
+    for x, y in loader.in_order():
+        with autocast(loader.device, recipe.precision):
+            logits = module(x if recipe.channels_last else x.contiguous()).float()
+        loss += F.cross_entropy(logits, y, weight=class_weights, reduction="sum").item()
+        right += int((logits.argmax(1) == y).sum())
+        count += len(y)
+    module.train(was_training)
+    return {"loss": loss / count, "accuracy": right / count}
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """bf16 where it is asked for, else nothing."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def _affordable(step: int, total: int, *, seconds: float, done: int, left: float) -> int:
+    """Steps that the time left allows at the speed so far; more than planned only when it is 2 % more or better."""
+    if done < max(5, total // 20):  # too early to know the speed
+        return step + 1 if left <= 0 else total
+    affordable = step + max(1, int(left / (seconds / done)))
+    return affordable if affordable < total or affordable > 1.02 * total else total
+
+
+def _copied(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def _tensors(module: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+    return tensors | {"generator": torch.get_rng_state()}
+
+
+def _restore(
+    tensors: Mapping[str, torch.Tensor],
+    module: nn.Module,
+    average: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+    module.load_state_dict(part("model."))
+    if average is not None:
+        average.load_state_dict(part("average."))
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in part("optimizer.").items():
+        index, _, field = name.partition(".")
+        state.setdefault(int(index), {})[field] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.set_rng_state(tensors["generator"])
+
+
+def balanced_weights(labels: np.ndarray, num_classes: int) -> tuple[float, ...]:
+    """Loss weights n / (classes * n_class), as scikit-learn's 'balanced'; a class without pictures weighs 0."""
+    counts = np.bincount(labels, minlength=num_classes)
+    present = max(int((counts > 0).sum()), 1)
+    return tuple(float(len(labels) / (present * c)) if c else 0.0 for c in counts)

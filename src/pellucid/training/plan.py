@@ -1,0 +1,274 @@
+"""What was left open is decided here: the input, the network, the recipe; each choice with a sentence that says why."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pellucid.config import DataConfig, TrainConfig
+from pellucid.data.augment import Augmentation, mirror_test
+from pellucid.data.contract import PixelContract
+from pellucid.data.dataset import Dataset
+from pellucid.data.loader import Pictures
+from pellucid.device import describe_machine
+from pellucid.errors import DataError, PictureError
+from pellucid.files import cache_folder, storage_errors, write_json
+from pellucid.model.zoo import Architecture, Pretrained, build, find_architecture
+from pellucid.training.loop import Recipe, autocast, balanced_weights
+from pellucid.training.optimizer import make_optimizer
+
+_SMALL = 96  # pictures with sides up to this keep their own size and are learned from scratch by fastnet
+_PHOTO_SIDE = 128  # photographs without pretrained weights
+_SAMPLE = 200
+# fastnet by what the time allows: widths, smallest number of epochs that makes them worth it. Measured on 32x32 pictures
+# (docs/decisions/003-fastnet.md).
+_FASTNETS = ((64, 256, 256), (32, 128, 128), (24, 96, 128), (16, 64, 64), (8, 32, 32))
+_FASTNET_EPOCHS = 9
+
+
+def sample_shapes(dataset: Dataset) -> list[tuple[int, int, int]]:
+    """(height, width, channels) of up to 200 readable pictures, evenly spaced over the data set."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, _SAMPLE).astype(int))
+    shapes = []
+    for i in chosen:
+        try:
+            height, width, channels = dataset.picture(int(i)).pixels.shape
+        except PictureError:
+            continue
+        shapes.append((height, width, channels))
+    if not shapes:
+        raise DataError(
+            f"None of {len(chosen)} pictures of '{dataset.source}' that were tried can be read. "
+            f"Look at the reasons with: pellucid check {dataset.source}"
+        )
+    return shapes
+
+
+def choose_contract(
+    shapes: Sequence[tuple[int, int, int]], config: DataConfig, pretrained: Pretrained | None
+) -> tuple[PixelContract, str]:
+    """The pixel contract (its mean and std are set once the pixels are there) and why it is so."""
+    height = int(statistics.median(h for h, _, _ in shapes))
+    width = int(statistics.median(w for _, w, _ in shapes))
+    all_grey = all(c == 1 for _, _, c in shapes)
+    why = []
+    if size := config.input_size():
+        why.append("size as asked")
+    elif pretrained and pretrained.size:
+        size = pretrained.size
+        why.append("the size that the weights were trained with")
+    elif max(height, width) <= _SMALL:
+        size = (height, width)
+        why.append("the pictures' own size")
+    else:
+        size = (_PHOTO_SIDE, _PHOTO_SIDE)
+        why.append(f"pictures of about {height}x{width}, reduced")
+    channels = config.channels or max(c for _, _, c in shapes)
+    if config.channels is None:
+        why.append("grey pictures" if all_grey else f"{channels} channels")
+    contract = PixelContract(height=size[0], width=size[1], channels=channels, fit=config.fit or "stretch",
+                             mean=(0.5,) * channels, std=(0.25,) * channels)  # fmt: skip
+    if pretrained and pretrained.mean and pretrained.std:
+        contract = replace(
+            contract,
+            mean=_for_channels(pretrained.mean, channels),
+            std=_for_channels(pretrained.std, channels),
+        )
+    return contract, ", ".join(why)
+
+
+def with_statistics(contract: PixelContract, pictures: Pictures) -> PixelContract:
+    """The contract with mean and standard deviation of (at most 5,000) training pictures, per channel."""
+    some = pictures.subset(5000, seed=0)
+    pixels = some.pixels[some.indices].reshape(-1, contract.channels) / np.float32(255)
+    mean, std = pixels.mean(0, dtype=np.float64), pixels.std(0, dtype=np.float64)
+    return replace(contract, mean=tuple(round(float(m), 4) for m in mean),
+                   std=tuple(round(max(float(s), 0.01), 4) for s in std))  # fmt: skip
+
+
+def choose_architecture(
+    model: str, *, pretrained: Pretrained | None, contract: PixelContract, num_classes: int, num_pictures: int,
+    config: TrainConfig, seconds_left: float | None, device: torch.device,
+) -> tuple[Architecture, str]:  # fmt: skip
+    """The network, and why."""
+    if pretrained:
+        return pretrained.architecture, f"the network of the weights {pretrained.file.name}"
+    if model != "auto":
+        return find_architecture(model), "as asked"
+    if max(contract.height, contract.width) > 2 * _SMALL:
+        return find_architecture("resnet18"), "large pictures without pretrained weights (--weights would help most)"
+    if seconds_left is None:
+        epochs = config.epochs or 20
+        widths = (16, 64, 64)
+        return Architecture("fastnet", _fastnet_name(widths)), f"small pictures, {epochs:g} epochs and no time limit"
+    input_shape = (contract.channels, contract.height, contract.width)
+    for widths in _FASTNETS:
+        architecture = Architecture("fastnet", _fastnet_name(widths))
+        module = build(architecture, input_shape=input_shape, num_classes=num_classes)
+        batch = default_batch(num_pictures)
+        seconds = min(measure_speed(architecture, module, contract, batch, device, config).values())
+        epochs = seconds_left / (seconds * max(num_pictures / batch, 1))
+        if epochs >= _FASTNET_EPOCHS:
+            break
+    return (
+        architecture,
+        f"small pictures; the widest fastnet that gets {_FASTNET_EPOCHS} epochs in the time (about {epochs:.0f})",
+    )
+
+
+def default_batch(num_pictures: int) -> int:
+    """Pictures a step: about thirty steps an epoch, between 32 and 512, a power of two."""
+    return int(2 ** np.clip(np.round(np.log2(max(num_pictures, 1) / 30)), 5, 9))
+
+
+def measure_speed(
+    architecture: Architecture, module: nn.Module, contract: PixelContract, batch: int, device: torch.device,
+    config: TrainConfig,
+) -> dict[tuple[str, bool], float]:  # fmt: skip
+    """Seconds a training step by (precision, channels_last), measured here once and kept in the cache.
+
+    Kept, so that one machine chooses alike every time and equal commands give equal results.
+    """
+    file = cache_folder() / "speed.json"
+    machine = describe_machine(device)
+    shape = [batch, contract.channels, contract.height, contract.width]
+    identity = [str(architecture), shape, config.optimizer, machine["processor"], machine["threads"],
+                machine["device"], machine["versions"]["torch"]]  # fmt: skip
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    try:
+        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    if key not in known:
+        x = torch.randint(0, 256, (batch, contract.height, contract.width, contract.channels), dtype=torch.uint8)
+        candidates = [("fp32", True), ("fp32", False), ("bf16", True)]
+        if device.type == "mps":
+            candidates = candidates[:2]
+        measured = {}
+        for precision, channels_last in candidates:
+            measured[f"{precision} {channels_last}"] = _seconds_a_step(
+                copy.deepcopy(module), contract, x, device, precision, channels_last
+            )
+        known[key] = measured
+        with storage_errors(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, known)
+    wanted = None if config.precision == "auto" else config.precision
+    found = {}
+    for name, seconds in known[key].items():
+        precision, channels_last = name.split()
+        if wanted in (None, precision):
+            found[precision, channels_last == "True"] = float(seconds)
+    return found
+
+
+def fastest(speed: dict[tuple[str, bool], float]) -> tuple[str, bool]:
+    """The fastest (precision, channels_last); bf16 only where it saves at least a fifth of the time."""
+    return min(speed, key=lambda choice: speed[choice] * (1.25 if choice[0] == "bf16" else 1.0))
+
+
+def _seconds_a_step(
+    module: nn.Module, contract: PixelContract, pixels: torch.Tensor, device: torch.device, precision: str,
+    channels_last: bool,
+) -> float:  # fmt: skip
+    """Median of four steps after two that warm up; fewer when a step takes over two seconds."""
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    module = module.to(device=device, memory_format=memory_format).train()  # type: ignore[call-overload]
+    optimizer = make_optimizer(module, "sgd", learning_rate=1e-6, weight_decay=0.0, momentum=0.9)
+    x = contract.tensor(pixels.to(device)).contiguous(memory_format=memory_format)
+    y = torch.zeros(len(x), dtype=torch.long, device=device)
+    times: list[float] = []
+    while len(times) < 6 and sum(times) < 4:
+        started = time.perf_counter()
+        with autocast(device, precision):
+            logits = module(x)
+        loss = F.cross_entropy(logits.float(), y)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[2:] or times[-1:])
+
+
+def plan_recipe(
+    architecture: Architecture, module: nn.Module, train: Pictures, *, contract: PixelContract, num_classes: int,
+    config: TrainConfig, pretrained: bool, seconds_left: float | None, device: torch.device,
+) -> tuple[Recipe, list[str]]:  # fmt: skip
+    """The recipe, and sentences that say what was measured or derived."""
+    why = []
+    batch = min(config.batch_size or default_batch(len(train)), len(train))
+    speed = measure_speed(architecture, module, contract, batch, device, config)
+    precision, channels_last = fastest(speed)
+    seconds_a_step = speed[precision, channels_last]
+    why.append("precision: " + ", ".join(
+        f"{p}{' channels-last' if c else ''} {batch / s:,.0f} pictures/s" for (p, c), s in speed.items()))  # fmt: skip
+
+    steps_per_epoch = -(-len(train) // batch)
+    epochs = config.epochs or (60 if len(train) < 5000 else 20)
+    steps = max(1, round(epochs * steps_per_epoch))
+    max_steps = steps
+    if seconds_left is not None:
+        max_steps = steps if config.epochs else 5 * steps
+        steps = max(1, min(max_steps, int(seconds_left / (seconds_a_step * 1.08))))  # validation and data take the rest
+    why.append(f"{steps / steps_per_epoch:.3g} epochs of {steps_per_epoch} steps with {batch} pictures")
+
+    optimizer = config.optimizer or ("sgd" if architecture.family == "fastnet" else "adamw")
+    rate, decay = _rate_and_decay(optimizer, batch, pretrained)
+    rate = rate if config.learning_rate is None else config.learning_rate
+    decay = decay if config.weight_decay is None else config.weight_decay
+    flip, evidence = _choose_flip(config, train)
+    why.extend(evidence)
+    shift = config.shift if config.shift is not None else max(1, round(min(contract.height, contract.width) / 16))
+    smoothing = config.label_smoothing
+    if smoothing is None:
+        smoothing = 0.2 if architecture.family == "fastnet" and len(train) >= 5000 else 0.1
+    weights = balanced_weights(train.labels[train.indices], num_classes) if config.class_weights == "balanced" else None
+    recipe = Recipe(
+        steps=steps, max_steps=max_steps, batch_size=batch, optimizer=optimizer, learning_rate=rate,
+        weight_decay=decay, momentum=config.momentum, warmup=config.warmup, label_smoothing=smoothing,
+        average_steps=steps if config.ema else 0, clip=config.clip,
+        class_weights=weights,
+        patience=config.patience, augmentation=Augmentation(flip=flip, shift=shift, color=config.color),
+        precision=precision, channels_last=channels_last, seed=config.seed,
+    )  # fmt: skip
+    return recipe, why
+
+
+def _rate_and_decay(optimizer: str, batch: int, pretrained: bool) -> tuple[float, float]:
+    """Peak learning rate and weight decay. For sgd those of airbench94 (11.5 and 0.0153 per 1,024 pictures, decoupled),
+    written for the mean loss of a batch: rate 1.5 at batch 1,024 and momentum 0.85."""
+    if optimizer == "sgd":
+        return 1.5 * batch / 1024, 0.0153 / 11.5
+    return (2e-4 if pretrained else 3e-3) * (batch / 512) ** 0.5, 0.02
+
+
+def _choose_flip(config: TrainConfig, train: Pictures) -> tuple[str, list[str]]:
+    if config.flip != "auto":
+        return config.flip, []
+    test = mirror_test(train.pixels, train.labels, train.indices, seed=config.seed)
+    if test.n == 0:
+        return "none", ["too few pictures to measure what mirroring does: no flips (--flip horizontal turns them on)"]
+    verdict = "mirroring keeps the meaning" if test.keeps_meaning else "mirroring changes the meaning: no flips"
+    figures = f"nearest neighbors are right on {test.accuracy:.0%} of {test.n} pictures, on {test.mirrored:.0%} of their mirror images"
+    return "horizontal" if test.keeps_meaning else "none", [f"{verdict} ({figures})"]
+
+
+def _fastnet_name(widths: tuple[int, ...]) -> str:
+    return "fastnet-" + "-".join(map(str, widths))
+
+
+def _for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Per-channel numbers for another channel count: the same where it fits, else their mean."""
+    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels

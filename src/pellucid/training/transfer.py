@@ -1,0 +1,157 @@
+"""Transfer: a pretrained network looks at every picture once, and only its last layer is fitted, on what it saw.
+
+The frozen layers run once per picture; their outputs (features) are kept in the cache under a key of weights, contract
+and pictures, so that another try takes seconds. The last layer is a logistic regression whose strength is chosen on the
+validation pictures, so there is no learning rate and no seed in the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pellucid.data.contract import PixelContract
+from pellucid.data.loader import Loader, Pictures
+from pellucid.files import atomic_write, cache_folder, storage_errors
+from pellucid.model.zoo import head_of
+from pellucid.training.loop import OnEvent, autocast
+
+_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)  # scikit-learn's C, on standardised features
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class HeadFit:
+    """The strength C that was chosen, and the validation accuracy and loss with it."""
+
+    strength: float
+    accuracy: float
+    loss: float
+
+
+def fit_head(
+    module: nn.Module,
+    train: Pictures,
+    valid: Pictures,
+    *,
+    contract: PixelContract,
+    num_classes: int,
+    key: str,
+    device: torch.device,
+    precision: str,
+    balanced: bool,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> HeadFit | None:
+    """Fits the last layer of `module` in place; None when `should_stop` said yes on the way (what was seen is kept).
+
+    `key` names weights and pictures in the cache.
+    """
+    everything = Pictures(train.pixels, train.labels, np.concatenate([train.indices, valid.indices]))
+    features = _features(
+        module, everything, contract, key=key, device=device, precision=precision, on_event=on_event,
+        should_stop=should_stop,
+    )  # fmt: skip
+    if features is None:
+        return None
+    x, x_valid = features[: len(train)], features[len(train) :]
+    y, y_valid = train.labels[train.indices], valid.labels[valid.indices]
+    mean, std = x.mean(0), x.std(0) + 1e-6
+    x, x_valid = (x - mean) / std, (x_valid - mean) / std
+
+    best: tuple[HeadFit, np.ndarray, np.ndarray] | None = None
+    for step, strength in enumerate(_STRENGTHS, 1):
+        weight, bias = _logistic_regression(x, y, strength, num_classes, balanced)
+        fitted = HeadFit(strength, *_accuracy_and_loss(x_valid @ weight.T + bias, y_valid))
+        on_event({"event": "head", "step": step, "total": len(_STRENGTHS), "strength": strength,
+                  "valid_accuracy": fitted.accuracy, "valid_loss": fitted.loss})  # fmt: skip
+        if best is None or fitted.loss < best[0].loss:
+            best = (fitted, weight, bias)
+    assert best is not None
+    fitted, weight, bias = best
+    weight = weight / std  # the standardisation moves into the layer
+    bias = bias - weight @ mean
+    _, head = head_of(module)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+        head.bias.copy_(torch.from_numpy(bias))
+    return fitted
+
+
+def _features(
+    module: nn.Module,
+    pictures: Pictures,
+    contract: PixelContract,
+    *,
+    key: str,
+    device: torch.device,
+    precision: str,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+) -> np.ndarray | None:
+    """float32 (N, width): what the last layer of `module` receives for each picture; from the cache when it is there."""
+    identity = json.dumps([key, contract.to_dict(), precision], sort_keys=True).encode() + pictures.indices.tobytes()
+    file = cache_folder() / "features" / f"{hashlib.sha256(identity).hexdigest()[:32]}.npy"
+    if file.exists():
+        return np.load(file, allow_pickle=False)
+    with storage_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+    seen: list[np.ndarray] = []
+    _, head = head_of(module)
+    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu().numpy()))
+    module = module.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    try:
+        loader = Loader(pictures, contract, device, batch_size=_BATCH)
+        with torch.inference_mode():
+            for step, (x, _) in enumerate(loader.in_order(), 1):
+                with autocast(device, precision):
+                    module(x)
+                on_event({"event": "features", "step": step, "total": len(loader)})
+                if should_stop():
+                    return None
+    finally:
+        hook.remove()
+    features = np.concatenate(seen)
+    content = io.BytesIO()
+    np.save(content, features)
+    atomic_write(file, content.getvalue())
+    return features
+
+
+def _logistic_regression(
+    x: np.ndarray, y: np.ndarray, strength: float, num_classes: int, balanced: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (num_classes, width) and biases (num_classes,); a class that has no picture gets a bias far below all."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=strength, max_iter=300, tol=1e-3, class_weight="balanced" if balanced else None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 300 iterations from zero are enough to rank strengths
+        model.fit(x, y)
+    weight = np.zeros((num_classes, x.shape[1]), np.float32)
+    bias = np.full(num_classes, -30.0, np.float32)
+    if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes; softmax of -z/2 and z/2 is its sigmoid
+        rows = np.concatenate([-model.coef_, model.coef_]) / 2
+        offsets = np.concatenate([-model.intercept_, model.intercept_]) / 2
+    else:
+        rows, offsets = model.coef_, model.intercept_
+    weight[model.classes_], bias[model.classes_] = rows, offsets
+    return weight, bias
+
+
+def _accuracy_and_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    scores: Any = torch.from_numpy(logits)
+    target = torch.from_numpy(labels)
+    accuracy = float((scores.argmax(1) == target).float().mean())
+    return accuracy, float(nn.functional.cross_entropy(scores.double(), target))
