@@ -18,6 +18,7 @@ import typer  # noqa: E402
 
 from pellucid.config import DataConfig, ModelConfig, TrainConfig  # noqa: E402
 from pellucid.errors import PellucidError  # noqa: E402
+from pellucid.terminal import TrainingScreen, harmless, progress, say  # noqa: E402
 
 app = typer.Typer(
     name="pellucid",
@@ -47,7 +48,7 @@ def main() -> None:
     except PellucidError as error:
         if len(arguments) < len(sys.argv) - 1:
             raise
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        say(f"{type(error).__name__}: {error}")
         sys.exit(1)
 
 
@@ -106,7 +107,6 @@ def demo(
 ) -> None:
     """The whole story on 1,797 real handwritten digits: check, train, evaluate, predict."""
     from pellucid.demo import demo as run_demo
-    from pellucid.terminal import TrainingScreen
 
     with TrainingScreen() as screen:
         story = run_demo(out=out, on_event=screen)
@@ -135,7 +135,6 @@ def check(
     from pellucid.evaluation.draw import grid_sheet
     from pellucid.evaluation.predict import as_image
     from pellucid.files import atomic_write, png_bytes
-    from pellucid.terminal import progress
 
     config = DataConfig(**settings)
     dataset = open_with(data, config)
@@ -163,7 +162,6 @@ def train(
     """Train a classifier; everything not given is chosen, and said why."""
     if (data is None) == (resume is None):
         raise typer.BadParameter("Give the data set to train on, or --resume RUN, and not both.")
-    from pellucid.terminal import TrainingScreen
     from pellucid.training.pipeline import resume as go_on
     from pellucid.training.pipeline import train as train_run
 
@@ -200,7 +198,6 @@ def evaluate(
 ) -> None:
     """Measure a classifier on pictures it has not seen, and write the report."""
     from pellucid.evaluation.measure import evaluate as measure
-    from pellucid.terminal import progress
 
     with progress("reading pictures") as show:
         evaluation = measure(run, data, split=split, progress=show)
@@ -220,7 +217,6 @@ def predict(
     """Classify pictures; a file that cannot be read gets an error row and the rest goes on."""
     from pellucid.evaluation.predict import Drawer, find_pictures, predict_files, write_csv
     from pellucid.model.classifier import load
-    from pellucid.terminal import progress
 
     classifier = load(run)
     top = min(top, len(classifier.classes))
@@ -258,4 +254,4 @@ def _labels(pairs: Any) -> str:
 
 
 def _print(content: Any, as_json: bool, text: str) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=True) if as_json else text)
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=True) if as_json else harmless(text))

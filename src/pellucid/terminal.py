@@ -12,8 +12,13 @@ _PLAIN_SECONDS = 10.0  # between two plain lines of one progress
 
 
 def say(text: str) -> None:
-    """One line to stderr, as it is: no markup, whatever characters a path may hold."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    """One line to stderr."""
+    print(harmless(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def harmless(text: str) -> str:
+    """`text` with escapes in place of control characters, which a file name may hold and a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager
@@ -125,6 +130,6 @@ class _Bar:
 
     def say(self, text: str) -> None:
         if self._rich:
-            self._rich.console.print(text, markup=False, highlight=False)
+            self._rich.console.print(harmless(text), markup=False, highlight=False)
         else:
             say(text)

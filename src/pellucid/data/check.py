@@ -13,6 +13,7 @@ from PIL import Image
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
 from pellucid.data.scan import Progress, Record, scan
+from pellucid.data.wording import shown
 from pellucid.errors import PictureError
 
 _TINY = 20  # a class with fewer pictures cannot be measured to better than about +-20 points
@@ -179,15 +180,15 @@ def _tell(found: Check) -> list[str]:
     if len(shown) > 30:
         lines.append(f"  ... and {len(shown) - 30:,} more classes")
 
-    lines += _list("unreadable, left out everywhere", [f"{path}: {reason}" for path, reason in found.unreadable])
-    lines += _list("sets of pictures with the same pixels", [" = ".join(cluster) for cluster in found.duplicates])
+    lines += _list("unreadable, left out everywhere", [f"{shown(path)}: {reason}" for path, reason in found.unreadable])
+    lines += _list("sets of pictures with the same pixels", [" = ".join(map(shown, cluster)) for cluster in found.duplicates])
     lines += _list(
         "of these under more than one class",
-        [" = ".join(f"{path} ({label})" for path, label in cluster) for cluster in found.conflicts],
+        [" = ".join(f"{shown(path)} ({label})" for path, label in cluster) for cluster in found.conflicts],
     )
     lines += _list(
         "of these in more than one split (leaks)",
-        [" = ".join(f"{path} ({split})" for path, split in cluster) for cluster in found.leaks],
+        [" = ".join(f"{shown(path)} ({split})" for path, split in cluster) for cluster in found.leaks],
     )
     lines += _list("groups in more than one split (leaks)", list(found.leaking_groups))
     lines += _list(
@@ -201,7 +202,7 @@ def _tell(found: Check) -> list[str]:
             "The default (--fit stretch) hides nothing."
         )
     lines += [f"{n:,} pictures: {note}" for note, n in found.remarks.items()]
-    lines += _list("files that are no pictures, ignored", list(found.ignored))
+    lines += _list("files that are no pictures, ignored", [shown(path) for path in found.ignored])
     lines += [f"Note: {note}" for note in found.notes]
     if not found.problems:
         lines.append("Nothing to mend was found.")

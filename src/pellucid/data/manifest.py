@@ -15,12 +15,11 @@ import numpy as np
 
 from pellucid.data.dataset import Dataset
 from pellucid.data.scan import Record
-from pellucid.data.split import describe_splits, find_straddling, make_splits, united
+from pellucid.data.split import DEFAULT_FRACTIONS, describe_splits, find_straddling, make_splits, united
 from pellucid.errors import DataError, SplitError
 
 USED, UNREADABLE, LEAKED = "used", "unreadable", "leaked"
 SPLITS = ("train", "validation", "test")
-DEFAULT_FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,10 @@ def make_manifest(
     given = np.array([item.split or "" for item in dataset.items])
     if fractions is not None or not given.any():
         splits = np.full(len(labels), "", object)
-        splits[use] = make_splits(labels[use], units[use], fractions=fractions or DEFAULT_FRACTIONS, seed=seed)
+        splits[use] = make_splits(
+            labels[use], units[use], fractions=fractions or DEFAULT_FRACTIONS, seed=seed,
+            classes=dataset.classes, groups=groups[use],
+        )  # fmt: skip
         notes += describe_splits(labels[use], splits[use], dataset.classes)
     else:
         splits = given.astype(object)
@@ -103,7 +105,9 @@ def make_manifest(
         if not (splits[use] == "validation").any():
             part = (splits == "train") & (status == USED)
             shares = {"train": 0.9, "validation": 0.1}
-            splits[part] = make_splits(labels[part], units[part], fractions=shares, seed=seed)
+            splits[part] = make_splits(
+                labels[part], units[part], fractions=shares, seed=seed, classes=dataset.classes, groups=groups[part]
+            )
             notes.append("no validation pictures are given: a tenth of the training part is set aside for it")
         if not (splits[use] == "test").any():
             notes.append("no test pictures are given: measure on the validation part, or give pictures to evaluate")

@@ -66,7 +66,7 @@ class FastNet(nn.Module):
             )
         whitened = 2 * channels * 4
         self.whiten = nn.Conv2d(channels, whitened, kernel_size=2)
-        self.whiten.weight.requires_grad = False
+        self.whiten.requires_grad_(False)  # nothing flows back into the largest maps: a third of the time
         self.act = nn.GELU()
         blocks: list[nn.Module] = []
         before = whitened

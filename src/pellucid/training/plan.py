@@ -24,6 +24,8 @@ from pellucid.data.loader import Pictures
 from pellucid.device import describe_machine
 from pellucid.errors import DataError, PictureError
 from pellucid.files import cache_folder, storage_errors, write_json
+from pellucid.model.fastnet import DEFAULT_WIDTHS
+from pellucid.model.summary import summarize
 from pellucid.model.zoo import Architecture, Pretrained, build, find_architecture
 from pellucid.training.loop import Recipe, autocast, balanced_weights
 from pellucid.training.optimizer import make_optimizer
@@ -31,10 +33,9 @@ from pellucid.training.optimizer import make_optimizer
 _SMALL = 96  # pictures with sides up to this keep their own size and are learned from scratch by fastnet
 _PHOTO_SIDE = 128  # photographs without pretrained weights
 _SAMPLE = 200
-# fastnet by what the time allows: widths, smallest number of epochs that makes them worth it. Measured on 32x32 pictures
-# (docs/decisions/003-fastnet.md).
+# The widest of these that gets so many epochs in the time is taken; measured in docs/decisions/003-fastnet.md.
 _FASTNETS = ((64, 256, 256), (32, 128, 128), (24, 96, 128), (16, 64, 64), (8, 32, 32))
-_FASTNET_EPOCHS = 9
+_FASTNET_EPOCHS = 5
 
 
 def sample_shapes(dataset: Dataset) -> list[tuple[int, int, int]]:
@@ -109,21 +110,23 @@ def choose_architecture(
     if max(contract.height, contract.width) > 2 * _SMALL:
         return find_architecture("resnet18"), "large pictures without pretrained weights (--weights would help most)"
     if seconds_left is None:
-        epochs = config.epochs or 20
-        widths = (16, 64, 64)
-        return Architecture("fastnet", _fastnet_name(widths)), f"small pictures, {epochs:g} epochs and no time limit"
+        return Architecture("fastnet", _fastnet_name(DEFAULT_WIDTHS)), "small pictures and no time limit"
     input_shape = (contract.channels, contract.height, contract.width)
+    base = Architecture("fastnet", _fastnet_name(DEFAULT_WIDTHS))
+    module = build(base, input_shape=input_shape, num_classes=num_classes)
+    batch = min(config.batch_size or default_batch(num_pictures), num_pictures)
+    speed = measure_speed(base, module, contract, batch, device, config)
+    seconds = speed[fastest(speed)] / summarize(module, input_shape).macs  # a step's time by multiply-adds a picture
     for widths in _FASTNETS:
         architecture = Architecture("fastnet", _fastnet_name(widths))
-        module = build(architecture, input_shape=input_shape, num_classes=num_classes)
-        batch = default_batch(num_pictures)
-        seconds = min(measure_speed(architecture, module, contract, batch, device, config).values())
-        epochs = seconds_left / (seconds * max(num_pictures / batch, 1))
+        with torch.device("meta"):
+            wider = build(architecture, input_shape=input_shape, num_classes=num_classes)
+        steps = seconds_left / (seconds * summarize(wider, input_shape).macs)
+        epochs = steps / max(num_pictures / batch, 1)
         if epochs >= _FASTNET_EPOCHS:
             break
-    return (
-        architecture,
-        f"small pictures; the widest fastnet that gets {_FASTNET_EPOCHS} epochs in the time (about {epochs:.0f})",
+    return architecture, (
+        f"small pictures; the widest fastnet that gets {_FASTNET_EPOCHS} epochs in the time (about {epochs:.0f})"
     )
 
 
@@ -182,14 +185,14 @@ def _seconds_a_step(
     module: nn.Module, contract: PixelContract, pixels: torch.Tensor, device: torch.device, precision: str,
     channels_last: bool,
 ) -> float:  # fmt: skip
-    """Median of four steps after two that warm up; fewer when a step takes over two seconds."""
+    """Median of three steps after one that warms up; fewer when they take long."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     module = module.to(device=device, memory_format=memory_format).train()  # type: ignore[call-overload]
     optimizer = make_optimizer(module, "sgd", learning_rate=1e-6, weight_decay=0.0, momentum=0.9)
     x = contract.tensor(pixels.to(device)).contiguous(memory_format=memory_format)
     y = torch.zeros(len(x), dtype=torch.long, device=device)
     times: list[float] = []
-    while len(times) < 6 and sum(times) < 4:
+    while len(times) < 4 and sum(times) < 2:
         started = time.perf_counter()
         with autocast(device, precision):
             logits = module(x)
@@ -199,7 +202,7 @@ def _seconds_a_step(
         optimizer.step()
         loss.item()
         times.append(time.perf_counter() - started)
-    return statistics.median(times[2:] or times[-1:])
+    return statistics.median(times[1:] or times)
 
 
 def plan_recipe(

@@ -1,0 +1,300 @@
+"""The command line on real digits written as files: the main job end to end, and bad input told in a paragraph."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pellucid.cli import main
+from pellucid.files import write_json
+from pellucid.run import Run
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Runs a command in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["pellucid", *map(str, arguments)])
+        capfd.readouterr()
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path: Path, digits: tuple[np.ndarray, np.ndarray]) -> Path:
+    """Digits 0 to 2 as PNG files in class folders, 60 each, with names that make trouble."""
+    names = {0: "zero", 1: "éins", 2: "-two"}
+    for label, name in names.items():
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for i, k in enumerate(np.flatnonzero(digits[1] == label)[:60]):
+            file = folder / ("new\nline.png" if i == 0 else "-dash.png" if i == 1 else f"ünï {i}.png")
+            Image.fromarray(digits[0][k]).save(file)
+    return tmp_path / "photos"
+
+
+QUICK = ("--epochs", 8, "--precision", "fp32", "--batch-size", 16)
+
+
+def test_the_main_job(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    (photos / "zero" / "empty.png").touch()
+    (photos / "zero" / "text.jpg").write_text("no picture")
+    code, out, err = cli("check", photos, "--json", "--sheet", tmp_path / "sheet.png")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["images"] == 180
+    assert found["classes"] == {"-two": 60, "zero": 60, "éins": 60}
+    assert {row["path"] for row in found["unreadable"]} == {"zero/empty.png", "zero/text.jpg"}
+    assert Image.open(tmp_path / "sheet.png").size[0] > 400
+
+    code, out, err = cli("train", photos, *QUICK, "--out", tmp_path / "run", "--json")
+    assert code == 0, err
+    assert "zero/empty.png: file is empty (0 bytes)" in err
+    trained = json.loads(out)
+    assert trained["state"] == "finished"
+    assert trained["valid"]["n"] == 18
+    rows = Run(tmp_path / "run").read_manifest()
+    assert len(rows) == 182
+    assert sum(row["status"] == "unreadable" for row in rows) == 2
+
+    code, out, err = cli("evaluate", tmp_path / "run", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["n"] == 18
+    assert result["accuracy"]["value"] > 0.8
+    assert result["accuracy"]["low"] < result["accuracy"]["value"]
+    report = (tmp_path / "run" / "reports" / "test.html").read_text()
+    assert "http://" not in report.replace("http://www.w3.org", "")
+    assert "<script" not in report
+
+    code, out, err = cli(
+        "predict", tmp_path / "run", photos, "--top", 2, "--csv", tmp_path / "a.csv", "--draw", tmp_path / "drawn", "--json"
+    )
+    assert code == 0, err
+    answers = json.loads(out)
+    assert len(answers) == 182
+    broken = [a for a in answers if a["error"]]
+    assert [Path(a["path"]).name for a in broken] == ["empty.png", "text.jpg"]
+    right = [Path(a["path"]).parent.name == a["labels"][0]["label"] for a in answers if not a["error"]]
+    assert np.mean(right) > 0.8
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as handle:
+        table = list(csv.DictReader(handle))
+    assert [row["path"] for row in table] == [a["path"] for a in answers]
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == 180
+
+
+def test_the_same_command_twice_gives_the_same_bits(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert cli("train", photos, *QUICK, "--out", tmp_path / name)[0] == 0
+    assert (tmp_path / "a/model/model.safetensors").read_bytes() == (tmp_path / "b/model/model.safetensors").read_bytes()
+    assert (tmp_path / "a/data.csv").read_bytes() == (tmp_path / "b/data.csv").read_bytes()
+
+
+def test_text_output_shows_no_control_characters(cli: Cli, photos: Path) -> None:
+    (photos / "zero" / "\x1b[31mred.png").touch()
+    code, out, _ = cli("check", photos)
+    assert code == 0
+    assert "\x1b" not in out
+    assert r"\x1b[31mred.png" in out
+
+
+def test_groups_stay_together(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    code, _, err = cli("train", photos, *QUICK, "--group", r"(\d)\.png$", "--out", tmp_path / "run")
+    assert code == 1
+    assert "2 of" in err or "do not match" in err or "match" in err  # the two files without a number are named
+    for folder in photos.iterdir():
+        (folder / "new\nline.png").unlink()
+        (folder / "-dash.png").unlink()
+    code, _, err = cli("train", photos, *QUICK, "--group", r"(\d)\.png$", "--out", tmp_path / "run")
+    assert code == 0, err
+    where: dict[str, set[str]] = {}
+    for row in Run(tmp_path / "run").read_manifest():
+        where.setdefault(row["group"], set()).add(row["split"])
+    assert len(where) == 10
+    assert all(len(splits) == 1 for splits in where.values())
+
+
+def test_duplicates_do_not_leak(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    """Given splits: the copy in train goes, the test picture stays."""
+    for part in ("train", "test"):
+        (photos / part).mkdir()
+    for folder in sorted(p for p in photos.iterdir() if p.name not in ("train", "test")):
+        files = sorted(folder.iterdir())
+        for part, some in (("train", files[:50]), ("test", files[45:])):
+            (photos / part / folder.name).mkdir()
+            for file in some:
+                (photos / part / folder.name / file.name).write_bytes(file.read_bytes())
+        for file in files:
+            file.unlink()
+        folder.rmdir()
+    found = json.loads(cli("check", photos, "--json")[1])
+    assert len(found["leaks"]) == 15
+    code, _, err = cli("train", photos, *QUICK, "--out", tmp_path / "run")
+    assert code == 0, err
+    assert "15 pictures are left out because the same pixels are in a later split" in err
+    leaked = [row for row in Run(tmp_path / "run").read_manifest() if row["status"] == "leaked"]
+    assert len(leaked) == 15
+    assert all(row["split"] == "train" and "same pixels as test/" in row["reason"] for row in leaked)
+
+
+def test_resume_after_kill(cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that dies in the middle ends, resumed, with the bits of one that did not."""
+    from pellucid.training import loop
+
+    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", 0.0)
+    assert cli("train", photos, *QUICK, "--out", tmp_path / "whole")[0] == 0
+    real, calls = loop.F.cross_entropy, iter(range(10**9))
+
+    def dying(*arguments: Any, **more: Any) -> Any:
+        if next(calls) == 40:
+            raise MemoryError
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(loop.F, "cross_entropy", dying)
+    with pytest.raises(MemoryError):
+        cli("train", photos, *QUICK, "--out", tmp_path / "killed")
+    monkeypatch.setattr(loop.F, "cross_entropy", real)
+    assert Run(tmp_path / "killed").read()["state"] == "running"
+    code, _, err = cli("train", "--resume", tmp_path / "killed")
+    assert code == 0, err
+    assert "going on from step" in err
+    model = "model/model.safetensors"
+    assert (tmp_path / "killed" / model).read_bytes() == (tmp_path / "whole" / model).read_bytes()
+    code, _, err = cli("train", "--resume", tmp_path / "killed")
+    assert code == 1
+    assert "is finished" in err
+
+
+def test_resume_refuses_other_pictures(
+    cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pellucid.training import pipeline
+
+    real = pipeline._fit_and_save
+    monkeypatch.setattr(pipeline, "_fit_and_save", lambda work, recipe: work.run.update(state="running"))
+    with pytest.raises(KeyError):  # the summary needs what the fit would have written
+        cli("train", photos, *QUICK, "--out", tmp_path / "run")
+    monkeypatch.setattr(pipeline, "_fit_and_save", real)
+    (photos / "zero" / "ünï 7.png").unlink()
+    code, _, err = cli("train", "--resume", tmp_path / "run")
+    assert code == 1
+    assert "1 of 180 differ" in err
+
+
+def bomb() -> bytes:
+    """A PNG of 50,000 x 50,000 pixels in a few hundred bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_bad_files_are_named(cli: Cli, photos: Path) -> None:
+    good = (photos / "zero" / "ünï 5.png").read_bytes()
+    (photos / "zero" / "cut.png").write_bytes(good[:-30])
+    (photos / "zero" / "bomb.png").write_bytes(bomb())
+    (photos / "zero" / "loop.png").symlink_to(photos / "zero" / "loop.png")
+    (photos / "zero" / "round").symlink_to(photos)
+    code, out, err = cli("check", photos, "--json")
+    assert code == 0, err
+    reasons = {row["path"]: row["reason"] for row in json.loads(out)["unreadable"]}
+    assert set(reasons) == {"zero/cut.png", "zero/bomb.png", "zero/loop.png"}
+    assert "2,500,000,000 pixels" in reasons["zero/bomb.png"]
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "told"),
+    [
+        (lambda d: None, ["train", "{d}/nothing"], ["nothing", "does not exist"]),
+        (lambda d: (d / "empty").mkdir(), ["train", "{d}/empty"], ["empty"]),
+        (lambda d: None, ["train", "{d}/photos", "--model", "resnet_18"], ["UnknownNameError", "resnet18"]),
+        (lambda d: None, ["train", "{d}/photos", "--model", "conv8 pool pool pool conv8"], ["ShapeError", "--size"]),
+        (lambda d: None, ["train", "{d}/photos", "--weights", "{d}/none.safetensors"], ["WeightsError"]),
+        (lambda d: None, ["train", "{d}/photos", "--split", "90/10"], ["ConfigError", "80/10/10"]),
+        (lambda d: None, ["train", "{d}/photos", "--time-limit", "soon"], ["ConfigError", "10m"]),
+        (lambda d: None, ["train", "--resume", "{d}/photos"], ["RunError", "no run folder"]),
+        (lambda d: None, ["evaluate", "{d}/photos"], ["RunError", "no run folder"]),
+        (lambda d: None, ["predict", "{d}/photos", "x.png"], ["RunError"]),
+        (lambda d: write_json(d / "run.json", {"format": 99}), ["evaluate", "{d}"], ["newer Pellucid", "Upgrade"]),
+        (lambda d: one_class(d / "photos"), ["train", "{d}/photos"], ["at least two classes"]),
+        (lambda d: one_each(d / "photos"), ["train", "{d}/photos"], ["SplitError"]),
+        (lambda d: missing_table(d), ["train", "{d}/t.csv"], ["DataError", "--root"]),
+        (lambda d: None, ["train", "{d}/photos", "--out", "/proc/nowhere"], ["StorageError", "--out"]),
+    ],
+)
+def test_bad_input_is_one_paragraph(
+    cli: Cli, photos: Path, tmp_path: Path, make: Callable[[Path], Any], arguments: list[str], told: list[str]
+) -> None:
+    make(tmp_path)
+    os.chdir(tmp_path)
+    code, out, err = cli(*(a.format(d=tmp_path) for a in arguments))
+    assert code == 1, err
+    assert "Traceback" not in err
+    assert out == ""
+    for word in told:
+        assert word in err
+    runs = tmp_path / "runs"
+    assert not runs.exists() or not list(runs.iterdir()), "a run folder was left behind"
+
+
+def one_class(photos: Path) -> None:
+    for name in ("éins", "-two"):
+        for file in (photos / name).iterdir():
+            file.unlink()
+        (photos / name).rmdir()
+
+
+def one_each(photos: Path) -> None:
+    for folder in photos.iterdir():
+        for file in sorted(folder.iterdir())[1:]:
+            file.unlink()
+
+
+def missing_table(folder: Path) -> None:
+    (folder / "t.csv").write_text("path,label\n" + "".join(f"no/{i}.png,{i % 2}\n" for i in range(9)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["trian"], "train"),
+        (["train", "x", "--optimzer", "sgd"], "--optimizer"),
+        (["train", "x", "--optimizer", "adm"], "sgd"),
+        (["train"], "--resume"),
+        (["predict", "x"], "PATH"),
+    ],
+)
+def test_usage_errors_exit_with_2(cli: Cli, arguments: list[str], told: str) -> None:
+    code, _, err = cli(*arguments)
+    assert code == 2
+    assert told in err
+
+
+def test_summary_of_a_text_and_of_a_name(cli: Cli) -> None:
+    text = "conv16 relu pool conv32 relu pool conv64 relu pool dense64 relu"
+    table = json.loads(cli("summary", text, "--input", "3x32x32", "--json")[1])
+    assert table["parameters"] == 40682
+    assert table["layers"][0]["output"] == [16, 30, 30]
+    assert json.loads(cli("summary", "resnet18", "--classes", 1000, "--json")[1])["parameters"] == 11689512
