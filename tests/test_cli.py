@@ -65,7 +65,8 @@ def test_the_main_job(cli: Cli, photos: Path, tmp_path: Path) -> None:
     assert found["images"] == 180
     assert found["classes"] == {"-two": 60, "zero": 60, "éins": 60}
     assert {row["path"] for row in found["unreadable"]} == {"zero/empty.png", "zero/text.jpg"}
-    assert Image.open(tmp_path / "sheet.png").size[0] > 400
+    with Image.open(tmp_path / "sheet.png") as drawn:
+        assert drawn.width > 400
 
     code, out, err = cli("train", photos, *QUICK, "--out", tmp_path / "run", "--json")
     assert code == 0, err
@@ -88,7 +89,16 @@ def test_the_main_job(cli: Cli, photos: Path, tmp_path: Path) -> None:
     assert "<script" not in report
 
     code, out, err = cli(
-        "predict", tmp_path / "run", photos, "--top", 2, "--csv", tmp_path / "a.csv", "--draw", tmp_path / "drawn", "--json"
+        "predict",
+        tmp_path / "run",
+        photos,
+        "--top",
+        2,
+        "--csv",
+        tmp_path / "a.csv",
+        "--draw",
+        tmp_path / "drawn",
+        "--json",
     )
     assert code == 0, err
     answers = json.loads(out)
@@ -106,7 +116,9 @@ def test_the_main_job(cli: Cli, photos: Path, tmp_path: Path) -> None:
 def test_the_same_command_twice_gives_the_same_bits(cli: Cli, photos: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert cli("train", photos, *QUICK, "--out", tmp_path / name)[0] == 0
-    assert (tmp_path / "a/model/model.safetensors").read_bytes() == (tmp_path / "b/model/model.safetensors").read_bytes()
+    assert (tmp_path / "a/model/model.safetensors").read_bytes() == (
+        tmp_path / "b/model/model.safetensors"
+    ).read_bytes()
     assert (tmp_path / "a/data.csv").read_bytes() == (tmp_path / "b/data.csv").read_bytes()
 
 
@@ -185,9 +197,7 @@ def test_resume_after_kill(cli: Cli, photos: Path, tmp_path: Path, monkeypatch: 
     assert "is finished" in err
 
 
-def test_resume_refuses_other_pictures(
-    cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_refuses_other_pictures(cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pellucid.training import pipeline
 
     real = pipeline._fit_and_save
@@ -198,7 +208,7 @@ def test_resume_refuses_other_pictures(
     (photos / "zero" / "ünï 7.png").unlink()
     code, _, err = cli("train", "--resume", tmp_path / "run")
     assert code == 1
-    assert "1 of 180 differ" in err
+    assert "1 of 180 are missing, new or changed, for example 'zero/ünï 7.png'" in err
 
 
 def bomb() -> bytes:

@@ -174,14 +174,16 @@ def _tell(found: Check) -> list[str]:
         lines.append(f"height x width: {smallest} to {largest}, median {median}")
     width = max((len(name) for name in found.classes), default=0)
     most = max(found.classes.values(), default=0)
-    shown = sorted(found.classes.items(), key=lambda entry: -entry[1])
-    for name, n in shown[:30]:
+    largest_first = sorted(found.classes.items(), key=lambda entry: -entry[1])
+    for name, n in largest_first[:30]:
         lines.append(f"  {name:<{width}}  {n:>8,}  " + "█" * max(round(30 * n / max(most, 1)), n > 0))
-    if len(shown) > 30:
-        lines.append(f"  ... and {len(shown) - 30:,} more classes")
+    if len(largest_first) > 30:
+        lines.append(f"  ... and {len(largest_first) - 30:,} more classes")
 
     lines += _list("unreadable, left out everywhere", [f"{shown(path)}: {reason}" for path, reason in found.unreadable])
-    lines += _list("sets of pictures with the same pixels", [" = ".join(map(shown, cluster)) for cluster in found.duplicates])
+    lines += _list(
+        "sets of pictures with the same pixels", [" = ".join(map(shown, cluster)) for cluster in found.duplicates]
+    )
     lines += _list(
         "of these under more than one class",
         [" = ".join(f"{shown(path)} ({label})" for path, label in cluster) for cluster in found.conflicts],

@@ -16,7 +16,8 @@ import numpy as np
 from pellucid.data.dataset import Dataset
 from pellucid.data.scan import Record
 from pellucid.data.split import DEFAULT_FRACTIONS, describe_splits, find_straddling, make_splits, united
-from pellucid.errors import DataError, SplitError
+from pellucid.data.wording import shown
+from pellucid.errors import DataError, RunError, SplitError
 
 USED, UNREADABLE, LEAKED = "used", "unreadable", "leaked"
 SPLITS = ("train", "validation", "test")
@@ -117,6 +118,27 @@ def make_manifest(
         for i, item in enumerate(dataset.items)
     )  # fmt: skip
     return Manifest(rows, tuple(notes))
+
+
+def restore_manifest(rows: Sequence[Mapping[str, str]], dataset: Dataset, records: Sequence[Record]) -> Manifest:
+    """The manifest that `to_rows` gave, for the same data set opened again; the splits are not made anew.
+
+    Raises RunError when a picture is missing, new or another than it was.
+    """
+    before = {row["path"]: row for row in rows}
+    now = {item.path: record.sha256 for item, record in zip(dataset.items, records, strict=True)}
+    changed = sorted(
+        path
+        for path in before.keys() | now.keys()
+        if path not in before or path not in now or before[path]["sha256"] != now[path]
+    )
+    if changed:
+        raise RunError(
+            f"The pictures of '{dataset.source}' are not those that the run began with: {len(changed):,} of {len(before):,} "
+            f"are missing, new or changed, for example '{shown(changed[0])}'. Bring the data set back to what it was, or "
+            "start a new run."
+        )
+    return Manifest(tuple(Row(**before[item.path]) for item in dataset.items), ())
 
 
 def _require_classes(dataset: Dataset, labels: np.ndarray, readable: np.ndarray) -> None:

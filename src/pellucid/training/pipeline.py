@@ -24,7 +24,7 @@ from pellucid.config import DataConfig, ModelConfig, TrainConfig
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
 from pellucid.data.loader import Pictures
-from pellucid.data.manifest import UNREADABLE, Manifest, make_manifest
+from pellucid.data.manifest import UNREADABLE, Manifest, make_manifest, restore_manifest
 from pellucid.data.pack import Pack, open_pack
 from pellucid.data.reopen import open_with, reopen
 from pellucid.device import describe_machine, pick_device, seed_everything
@@ -148,7 +148,6 @@ def resume(
         raise RunError(f"'{run}' ended before its training began, there is nothing to resume. Start it again.")
     train_config = TrainConfig(**content["config"]["train"])
     model_config = ModelConfig(**content["config"]["model"])
-    data_config = DataConfig(**content["config"]["data"])
     pretrained = None
     if model_config.weights not in (None, "none"):
         pretrained = find_pretrained(str(model_config.weights), model_config.model)
@@ -160,8 +159,7 @@ def resume(
         run.rewind_events(checkpoint.numbers["step"] if checkpoint else 0)
         tell = _observer(run, on_event)
         pack = _packed(dataset, contract, tell)
-        manifest = make_manifest(dataset, pack.records, fractions=data_config.fractions(), seed=train_config.seed)
-        _require_same_pictures(run, manifest, content["fingerprint"])
+        manifest = restore_manifest(run.read_manifest(), dataset, pack.records)
         parts = _pictures(dataset, pack, manifest)
         recipe = content["recipe"] and Recipe.from_dict(content["recipe"])
         tell({"event": "resumed", "step": checkpoint.numbers["step"] if checkpoint else 0})
@@ -335,18 +333,6 @@ def _tell_data(tell: OnEvent, dataset: Dataset, manifest: Manifest, contract: Pi
         "notes": [*dataset.notes, *manifest.notes],
         "input": f"{contract.channels}x{contract.height}x{contract.width}: {why_contract}",
     })  # fmt: skip
-
-
-def _require_same_pictures(run: Run, manifest: Manifest, fingerprint: str) -> None:
-    if manifest.fingerprint() == fingerprint:
-        return
-    before = {row["path"]: row for row in run.read_manifest()}
-    now = {row["path"]: row for row in manifest.to_rows()}
-    changed = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
-    raise RunError(
-        f"The pictures are not those that '{run}' began with: {len(changed):,} of {len(before):,} differ, for example "
-        f"'{changed[0] if changed else '?'}'. Bring the data set back to what it was, or start a new run."
-    )
 
 
 @contextmanager
