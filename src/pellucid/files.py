@@ -35,10 +35,10 @@ def storage_errors(path: Path, needed: int | None = None) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            need = f" {needed:,} bytes were needed;" if needed else ""
+            need = f" {needed:,} bytes were needed." if needed else ""
             raise StorageError(
-                f"The disk is full: '{path}' could not be written.{need} free some space on the disk that holds "
-                f"'{path.parent}' and run the command again. What was there before is untouched."
+                f"The disk is full: '{path}' could not be written.{need} What was there before is untouched. "
+                f"Free some space on the disk that holds '{path.parent}' and try again."
             ) from error
         raise StorageError(
             f"'{path}' could not be written: {error.strerror or error}. "

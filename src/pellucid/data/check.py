@@ -215,4 +215,4 @@ def _list(title: str, entries: Sequence[str]) -> list[str]:
     if not entries:
         return []
     more = [f"  ... and {len(entries) - _SHOWN:,} more (--json lists all)"] if len(entries) > _SHOWN else []
-    return [f"{len(entries):,} {title}:", *(f"  {entry}" for entry in entries[:_SHOWN]), *more]
+    return [f"{title}: {len(entries):,}", *(f"  {entry}" for entry in entries[:_SHOWN]), *more]

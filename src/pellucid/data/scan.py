@@ -135,27 +135,32 @@ Stat = tuple[str, int, int, int]  # absolute path, size, mtime_ns, ctime_ns
 
 
 class _ScanCache:
-    """Records by file in one SQLite file of the cache folder."""
+    """Records by file in one SQLite file of the cache folder; where none can be kept there, in memory for this once."""
 
     def __init__(self) -> None:
         folder = cache_folder()
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        self._file = folder / "scan.sqlite"
-        self._db = self._open(self._file)
+        file = folder / "scan.sqlite"
+        try:
+            self._db = self._open(file)
+        except sqlite3.OperationalError:  # full, locked or read-only
+            self._db = self._open(":memory:")
+        except sqlite3.DatabaseError:  # damaged: it is only a cache, start anew
+            file.unlink()
+            self._db = self._open(file)
 
     @staticmethod
-    def _open(file: Path) -> sqlite3.Connection:
+    def _open(file: Path | str) -> sqlite3.Connection:
         database = sqlite3.connect(file, timeout=30)
         try:
             database.execute(
                 f"CREATE TABLE IF NOT EXISTS scan_{_VERSION} (path BLOB PRIMARY KEY, size INT, mtime INT, ctime INT, "
                 "sha256 TEXT, pixels TEXT, height INT, width INT, channels INT, notes TEXT) WITHOUT ROWID"
             )
-        except sqlite3.DatabaseError:  # damaged: it is only a cache, start anew
+        except sqlite3.Error:
             database.close()
-            file.unlink()
-            return _ScanCache._open(file)
+            raise
         return database
 
     def find(self, stats: Sequence[Stat | None]) -> list[Record | None]:

@@ -28,7 +28,7 @@ from pellucid.data.manifest import UNREADABLE, Manifest, make_manifest, restore_
 from pellucid.data.pack import Pack, open_pack
 from pellucid.data.reopen import open_with, reopen
 from pellucid.device import describe_machine, pick_device, seed_everything
-from pellucid.errors import RunError, TrainingError, UnknownNameError, nearest
+from pellucid.errors import RunError, StorageError, TrainingError, UnknownNameError, nearest
 from pellucid.evaluation.metrics import wilson
 from pellucid.model.classifier import Classifier
 from pellucid.model.fastnet import FastNet
@@ -207,7 +207,7 @@ def _fit_and_save(work: _Work, recipe: Recipe | None, *, checkpoint: Any = None,
     run.update(state="running")
     module = work.new_module()
     deadline = None if work.limit is None else work.started + work.limit - _closing_seconds(work.limit)
-    with _interruptible() as should_stop:
+    with _interruptible() as should_stop, _told_how_to_go_on(run):
         if recipe is None:
             stopped, epochs = _fit_last_layer(work, module, should_stop), None
         else:
@@ -333,6 +333,14 @@ def _tell_data(tell: OnEvent, dataset: Dataset, manifest: Manifest, contract: Pi
         "notes": [*dataset.notes, *manifest.notes],
         "input": f"{contract.channels}x{contract.height}x{contract.width}: {why_contract}",
     })  # fmt: skip
+
+
+@contextmanager
+def _told_how_to_go_on(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(f"{error} Then go on with: pellucid train --resume {run}") from error
 
 
 @contextmanager
