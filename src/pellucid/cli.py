@@ -226,9 +226,7 @@ def predict(
         answers = list(predict_files(classifier, files, progress=show, on_picture=drawer))
     if csv:
         write_csv(csv, answers, top)
-    lines = [
-        f"{a.path}: {_labels(a.prediction.top(top)) if a.prediction else 'ERROR ' + str(a.error)}" for a in answers
-    ]
+    lines = [answer.line(top) for answer in answers]
     failed = sum(a.error is not None for a in answers)
     if failed:
         lines.append(f"{failed:,} of {len(answers):,} files could not be read.")
@@ -247,10 +245,6 @@ def summary(
 
     table = summary_of(model, input_shape=input_shape, num_classes=classes)
     _print(table.to_dict(), as_json, str(table))
-
-
-def _labels(pairs: Any) -> str:
-    return ", ".join(f"{label} {probability:.1%}" for label, probability in pairs)
 
 
 def _print(content: Any, as_json: bool, text: str) -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
-from pellucid.data.scan import Progress, Record, scan
-from pellucid.data.wording import shown
+from pellucid.data.scan import Progress, Record, remarks, scan
+from pellucid.data.wording import counted, shown
 from pellucid.errors import PictureError
 
 _TINY = 20  # a class with fewer pictures cannot be measured to better than about +-20 points
@@ -110,7 +110,7 @@ def check(dataset: Dataset, *, size: tuple[int, int] | None = None, progress: Pr
         tiny=tuple(name for name, n in classes.items() if n < _TINY),
         sizes=_sizes([records[i] for i in good]),
         crop=_crop([(items[i].path, records[i]) for i in good], size or (224, 224)),
-        remarks=dict(Counter(note for i in good for note in records[i].notes.split("; ") if note)),
+        remarks=remarks(records),
         ignored=dataset.ignored,
         notes=dataset.notes,
     )
@@ -203,7 +203,7 @@ def _tell(found: Check) -> list[str]:
             f"of {crop['pictures_over_20_percent']:,} pictures, {crop['worst']['hidden']:.0%} of '{crop['worst']['path']}'. "
             "The default (--fit stretch) hides nothing."
         )
-    lines += [f"{n:,} pictures: {note}" for note, n in found.remarks.items()]
+    lines += [f"{counted(n, 'picture')}: {note}" for note, n in found.remarks.items()]
     lines += _list("files that are no pictures, ignored", [shown(path) for path in found.ignored])
     lines += [f"Note: {note}" for note in found.notes]
     if not found.problems:

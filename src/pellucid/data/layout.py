@@ -44,7 +44,7 @@ def read_layout(tree: Tree, head: Callable[[str], bytes]) -> Entries:
     name, too.
     """
     entries = Entries()
-    pictures = _pictures(tree, head, entries.ignored)
+    pictures = only_pictures(tree, head, entries.ignored)
     base = _base(pictures)
     split_of = _split_folders(pictures, base)
     loose: list[str] = []
@@ -76,7 +76,7 @@ def read_layout(tree: Tree, head: Callable[[str], bytes]) -> Entries:
     return entries
 
 
-def _pictures(tree: Tree, head: Callable[[str], bytes], ignored: list[str]) -> Tree:
+def only_pictures(tree: Tree, head: Callable[[str], bytes], ignored: list[str]) -> Tree:
     """The pictures of `tree`; the paths of other files are added to `ignored`."""
     pictures: Tree = {}
     for folder in sorted(tree):

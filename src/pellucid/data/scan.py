@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -79,6 +80,11 @@ def scan(
         cache.add([(stats[i], records[i]) for i in fresh])
         cache.close()
     return [record for record in records if record is not None]
+
+
+def remarks(records: Sequence[Record]) -> dict[str, int]:
+    """What decoding noted, like 'first of 3 frames used', and for how many pictures."""
+    return dict(Counter(note for record in records for note in record.notes.split("; ") if note))
 
 
 def is_mostly_known(dataset: Dataset) -> bool:

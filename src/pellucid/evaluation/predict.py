@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image
 
 from pellucid.data.decode import Picture, decode
-from pellucid.data.layout import _pictures as only_pictures
+from pellucid.data.layout import only_pictures
 from pellucid.data.scan import in_threads
 from pellucid.data.sources import Folder, below
+from pellucid.data.wording import shown
 from pellucid.errors import DataError, PictureError
 from pellucid.evaluation.draw import draw_labels
 from pellucid.files import atomic_write, storage_errors
@@ -34,15 +35,20 @@ class Answer:
     path: str
     prediction: Prediction | None
     error: str | None
+    notes: tuple[str, ...] = ()  # what decoding noted, like 'first of 3 frames used'
 
     def to_dict(self, top: int) -> dict[str, Any]:
-        """Plain JSON data: path, labels, error."""
+        """Plain JSON data: path, labels, error, notes."""
         found = self.prediction.top(top) if self.prediction else ()
-        return {
-            "path": self.path,
-            "labels": [{"label": n, "probability": p} for n, p in found],
-            "error": self.error,
-        }
+        labels = [{"label": label, "probability": probability} for label, probability in found]
+        return {"path": self.path, "labels": labels, "error": self.error, "notes": list(self.notes)}
+
+    def line(self, top: int) -> str:
+        """One line for a person."""
+        if self.prediction is None:
+            return f"{shown(self.path)}: ERROR {self.error}"
+        labels = ", ".join(f"{label} {probability:.1%}" for label, probability in self.prediction.top(top))
+        return f"{shown(self.path)}: {labels}" + (f" ({', '.join(self.notes)})" if self.notes else "")
 
 
 def find_pictures(paths: Sequence[str | Path]) -> list[Path]:
@@ -86,7 +92,7 @@ def predict_files(
         probabilities = iter(classifier.predict_proba(np.stack(pixels)) if pixels else ())
         for path, picture in zip(chunk, pictures, strict=True):
             if isinstance(picture, Picture):
-                answer = Answer(str(path), classifier.rank(next(probabilities)), None)
+                answer = Answer(str(path), classifier.rank(next(probabilities)), None, picture.notes)
                 if on_picture:
                     on_picture(answer, picture)
             else:

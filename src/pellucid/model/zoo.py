@@ -6,11 +6,12 @@ looks names up in these four families and nowhere else, nothing is imported or e
 
 from __future__ import annotations
 
-import os
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies
 
 import torch
 from torch import nn
@@ -203,13 +204,14 @@ def _download(model: str, place: Path) -> None:
     import timm
     from safetensors.torch import save
 
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
     try:
+        if not getproxies():
+            socket.getaddrinfo("huggingface.co", 443)  # without a network the hub's client would try for a minute
         state = timm.create_model(model, pretrained=True).state_dict()
     except Exception as error:  # timm and its hub raise dozens of types; all mean "no weights"
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise WeightsError(
-            f"The ImageNet weights of {model} could not be fetched ({reason}). Without a network, get the file "
+            f"The ImageNet weights of {model} could not be fetched: {reason}. Without a network, get the file "
             f"'model.safetensors' of timm/{model} from the Hugging Face hub on another machine and put it at '{place}'."
         ) from error
     with storage_errors(place):

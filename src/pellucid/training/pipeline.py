@@ -27,6 +27,8 @@ from pellucid.data.loader import Pictures
 from pellucid.data.manifest import UNREADABLE, Manifest, make_manifest, restore_manifest
 from pellucid.data.pack import Pack, open_pack
 from pellucid.data.reopen import open_with, reopen
+from pellucid.data.scan import remarks
+from pellucid.data.wording import counted
 from pellucid.device import describe_machine, pick_device, seed_everything
 from pellucid.errors import RunError, StorageError, TrainingError, UnknownNameError, nearest
 from pellucid.evaluation.metrics import wilson
@@ -83,7 +85,7 @@ def train(
         parts = _pictures(dataset, pack, manifest)
         if not (pretrained and pretrained.mean):
             contract = with_statistics(contract, parts["train"])
-        _tell_data(tell, dataset, manifest, contract, why_contract)
+        _tell_data(tell, dataset, manifest, remarks(pack.records), contract, why_contract)
 
         architecture, why = choose_architecture(
             model_config.model, pretrained=pretrained, contract=contract, num_classes=len(dataset.classes),
@@ -134,6 +136,7 @@ def resume(
 ) -> Run:
     """Goes on with an interrupted or killed training; on the CPU it ends bit-identical to an uninterrupted one.
 
+    A time limit was turned into a number of steps when the run began; that plan is kept, however long it takes now.
     `data` is only needed when the run was trained on arrays. Raises RunError when the run is finished, or when the
     pictures are not those that it began with.
     """
@@ -164,10 +167,9 @@ def resume(
         recipe = content["recipe"] and Recipe.from_dict(content["recipe"])
         tell({"event": "resumed", "step": checkpoint.numbers["step"] if checkpoint else 0})
         architecture = Architecture(**content["architecture"])
-        work = _Work(
-            dataset, pack, parts, contract, architecture, pretrained, train_config, device, run, tell, started,
-            train_config.seconds(),
-        )  # fmt: skip
+        work = _Work(  # no limit: the number of steps stays the one that was planned
+            dataset, pack, parts, contract, architecture, pretrained, train_config, device, run, tell, started, None
+        )
         _fit_and_save(work, recipe, checkpoint=checkpoint, seconds_before=content.get("seconds", 0.0))
     return run
 
@@ -322,15 +324,23 @@ def _pictures(dataset: Dataset, pack: Pack, manifest: Manifest) -> dict[str, Pic
     return {part: Pictures(pack.pixels, labels, manifest.indices(part)) for part in ("train", "validation", "test")}
 
 
-def _tell_data(tell: OnEvent, dataset: Dataset, manifest: Manifest, contract: PixelContract, why_contract: str) -> None:
+def _tell_data(
+    tell: OnEvent,
+    dataset: Dataset,
+    manifest: Manifest,
+    remarks: dict[str, int],
+    contract: PixelContract,
+    why_contract: str,
+) -> None:
     bad = [row for row in manifest.rows if row.status == UNREADABLE]
+    told = [f"{counted(n, 'picture')}: {note}" for note, n in remarks.items()]
     tell({
         "event": "data",
         "source": dataset.source,
         "classes": len(dataset.classes),
         "pictures": {part: len(manifest.indices(part)) for part in ("train", "validation", "test")},
         "unreadable": [{"path": row.path, "reason": row.reason} for row in bad],
-        "notes": [*dataset.notes, *manifest.notes],
+        "notes": [*dataset.notes, *manifest.notes, *told],
         "input": f"{contract.channels}x{contract.height}x{contract.width}: {why_contract}",
     })  # fmt: skip
 
