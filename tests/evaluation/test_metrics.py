@@ -14,7 +14,8 @@ from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from pellucid.errors import DataError, UnknownNameError
-from pellucid.evaluation.metrics import Evaluation, Interval, bootstrap, evaluate_predictions, wilson
+from pellucid.evaluation.intervals import Interval, bootstrap, wilson
+from pellucid.evaluation.metrics import Evaluation, evaluate_predictions
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
 BOTH_ENDS = [0.025, 0.975]

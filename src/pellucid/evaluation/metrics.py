@@ -6,41 +6,29 @@ resampling groups: a formula that counts pictures as independent would promise m
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.stats import binomtest
 
 from pellucid.errors import DataError, UnknownNameError, nearest
+from pellucid.evaluation.intervals import (
+    Interval,
+    all_alike,
+    bootstrap,
+    group_numbers,
+    macro_f1_score,
+    macro_trials,
+    percentiles,
+    wilson,
+)
 from pellucid.evaluation.text import counted, printable, shorten, table, verdict
 
 NUM_CALIBRATION_BINS = 15  # Guo et al. 2017, arXiv 1706.04599
 MAX_WORST = 24
 FEW_PICTURES = 30
 FEW_GROUPS = 10
-_DRAWS_AT_ONCE = 100  # bounds the memory with many groups or classes
-_QUANTILES = (0.025, 0.975)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its 95 % interval. All three are nan where nothing was measured."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_dict(self) -> dict[str, float | None]:
-        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
-
-    def __str__(self) -> str:
-        if math.isnan(self.value):
-            return "not measured"
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 @dataclass(frozen=True)
@@ -143,67 +131,6 @@ class Evaluation:
         return "\n".join(table(self))
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """The share successes / n with its 95 % Wilson interval; nan when n is 0.
-
-    Source: Wilson 1927, through scipy.stats.binomtest.
-    """
-    if n == 0:
-        return Interval(math.nan, math.nan, math.nan)
-    bounds = binomtest(int(successes), int(n)).proportion_ci(method="wilson")
-    return Interval(float(successes / n), float(bounds.low), float(bounds.high))
-
-
-@dataclass(frozen=True, eq=False)
-class Resampled:
-    """Scores of D bootstrap draws: accuracy (D,), macro_f1 (D,) and recall (D, C), nan if undefined."""
-
-    accuracy: np.ndarray
-    macro_f1: np.ndarray
-    recall: np.ndarray
-
-
-def bootstrap(
-    labels: np.ndarray,
-    predictions: np.ndarray,
-    num_classes: int,
-    *,
-    groups: np.ndarray | None = None,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Resampled:
-    """Scores of `draws` resamples of the pictures, or of whole groups where `groups` (N,) are given.
-
-    labels and predictions are integers (N,) below `num_classes`. Pictures with equal label and prediction are
-    alike to every score, so resampling pictures is a multinomial draw over the confusion matrix's cells.
-    Source: Efron 1979; Field and Welsh 2007 for whole groups.
-    """
-    if groups is None:
-        cells = labels * num_classes + predictions
-        _, unit, seen = np.unique(cells, return_inverse=True, return_counts=True)
-        num_drawn, chance = len(labels), seen / len(labels)
-        weight = 1.0 / seen[unit]  # one draw of a cell is one of its pictures
-    else:
-        _, unit = np.unique(groups, return_inverse=True)
-        num_drawn = int(unit.max()) + 1
-        chance = np.full(num_drawn, 1.0 / num_drawn)
-        weight = np.ones(len(labels))  # one draw of a group is all of its pictures
-    shape = (len(chance), num_classes)
-    right_of = csr_array((weight * (labels == predictions), (unit, labels)), shape=shape)
-    support_of = csr_array((weight, (unit, labels)), shape=shape)
-    predicted_of = csr_array((weight, (unit, predictions)), shape=shape)
-
-    rng = np.random.default_rng(seed)
-    parts = []
-    for start in range(0, draws, _DRAWS_AT_ONCE):
-        drawn = rng.multinomial(num_drawn, chance, size=min(_DRAWS_AT_ONCE, draws - start))  # (D, units)
-        right, support, predicted = drawn @ right_of, drawn @ support_of, drawn @ predicted_of  # (D, C)
-        accuracy = right.sum(axis=1) / support.sum(axis=1)
-        recall = np.divide(right, support, out=np.full_like(right, np.nan), where=support > 0)
-        parts.append((accuracy, _macro_f1(right, support, predicted), recall))
-    return Resampled(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
 def evaluate_predictions(
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -236,24 +163,24 @@ def evaluate_predictions(
     np.add.at(confusion, (labels, predictions), 1)
     hits, support, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
 
-    group_of = None if groups is None else _group_numbers(groups)
+    group_of = None if groups is None else group_numbers(groups)
     num_groups = 0 if group_of is None else int(group_of.max()) + 1
     resampled = bootstrap(labels, predictions, num_classes, groups=group_of, seed=seed)
-    macro_f1 = _percentiles(
-        float(_macro_f1(hits, support, predicted)),
+    macro_f1 = percentiles(
+        float(macro_f1_score(hits, support, predicted)),
         resampled.macro_f1,
-        trials=min(_macro_trials(support), num_groups or n),
+        trials=min(macro_trials(support), num_groups or n),
     )
     accuracy = wilson(hits.sum(), n)
     recalls = [wilson(*pair) for pair in zip(hits, support, strict=True)]
     method = "wilson"
     if group_of is not None:
-        accuracy = _percentiles(accuracy.value, resampled.accuracy, trials=num_groups)
-        method = "wilson" if _all_alike(resampled.accuracy) else "bootstrap"
+        accuracy = percentiles(accuracy.value, resampled.accuracy, trials=num_groups)
+        method = "wilson" if all_alike(resampled.accuracy) else "bootstrap"
         method += f" over {counted(num_groups, 'group')}"
         for k in np.flatnonzero(support):
             groups_with = len(np.unique(group_of[labels == k]))
-            recalls[k] = _percentiles(recalls[k].value, resampled.recall[:, k], trials=groups_with)
+            recalls[k] = percentiles(recalls[k].value, resampled.recall[:, k], trials=groups_with)
 
     calibration = _calibration(confidences, right)
     wrong = np.flatnonzero(~right)
@@ -336,43 +263,6 @@ def _check(
             f"Probabilities must lie from 0 to 1, but {low:.3g} to {high:.3g} were received. "
             "These look like logits: apply softmax over the classes first."
         )
-
-
-def _group_numbers(groups: Sequence[Any]) -> np.ndarray:
-    numbers: dict[Any, int] = {}
-    own = (("", i) if group in ("", None) else group for i, group in enumerate(groups))
-    return np.array([numbers.setdefault(group, len(numbers)) for group in own])
-
-
-def _macro_f1(right: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Mean F1 over the classes that have pictures; counts (..., C) -> (...)."""
-    present = support > 0
-    f1 = np.divide(2.0 * right, support + predicted, out=np.zeros(right.shape), where=present)
-    return f1.sum(axis=-1) / present.sum(axis=-1)
-
-
-def _macro_trials(support: np.ndarray) -> int:
-    """How many pictures in all, equally spread, would make a mean over classes as uncertain as these do."""
-    present = support[support > 0]
-    return max(1, int(len(present) ** 2 / (1.0 / present).sum()))
-
-
-def _all_alike(draws: np.ndarray) -> bool:
-    low, high = np.nanquantile(draws, _QUANTILES)
-    return bool(high - low < 1e-9)
-
-
-def _percentiles(value: float, draws: np.ndarray, *, trials: int) -> Interval:
-    """The percentile interval of bootstrap draws, widened where it does not hold `value` itself.
-
-    Where no mistake was seen, or there is one group only, all draws are alike, which proves nothing: then the
-    interval is Wilson's for `trials` independent trials.
-    """
-    low, high = np.nanquantile(draws, _QUANTILES)
-    if _all_alike(draws):
-        stand_in = wilson(round(value * trials), trials)
-        low, high = stand_in.low, stand_in.high
-    return Interval(value, min(float(low), value), max(float(high), value))
 
 
 def _calibration(confidences: np.ndarray, right: np.ndarray) -> tuple[CalibrationBin, ...]:

@@ -17,7 +17,8 @@ from PIL import Image
 from pellucid.errors import PellucidError
 from pellucid.evaluation import figures
 from pellucid.evaluation.draw import fit
-from pellucid.evaluation.metrics import Evaluation, Interval
+from pellucid.evaluation.intervals import Interval
+from pellucid.evaluation.metrics import Evaluation
 from pellucid.evaluation.text import counted, number, percent, printable
 
 _THUMBNAIL = 240  # pixels; about twice the shown size, for dense screens

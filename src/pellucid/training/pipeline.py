@@ -31,7 +31,7 @@ from pellucid.data.scan import remarks
 from pellucid.data.wording import counted
 from pellucid.device import describe_machine, pick_device, seed_everything
 from pellucid.errors import RunError, StorageError, TrainingError, UnknownNameError, nearest
-from pellucid.evaluation.metrics import wilson
+from pellucid.evaluation.intervals import wilson
 from pellucid.model.classifier import Classifier
 from pellucid.model.fastnet import FastNet
 from pellucid.model.zoo import Architecture, Pretrained, build, find_pretrained

@@ -1,0 +1,136 @@
+"""How far a score can be believed: Wilson's interval for shares, the bootstrap for the rest, by group where groups are known.
+
+Pictures of one patient (video, plant) resemble each other: a formula that counts them as independent would promise more
+than the data can hold, so whole groups are resampled then.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.stats import binomtest
+
+_DRAWS_AT_ONCE = 100  # bounds the memory with many groups or classes
+_QUANTILES = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval. All three are nan where nothing was measured."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+
+    def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "not measured"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """The share successes / n with its 95 % Wilson interval; nan when n is 0.
+
+    Source: Wilson 1927, through scipy.stats.binomtest.
+    """
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    bounds = binomtest(int(successes), int(n)).proportion_ci(method="wilson")
+    return Interval(float(successes / n), float(bounds.low), float(bounds.high))
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """Scores of D bootstrap draws: accuracy (D,), macro_f1 (D,) and recall (D, C), nan if undefined."""
+
+    accuracy: np.ndarray
+    macro_f1: np.ndarray
+    recall: np.ndarray
+
+
+def bootstrap(
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    num_classes: int,
+    *,
+    groups: np.ndarray | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Resampled:
+    """Scores of `draws` resamples of the pictures, or of whole groups where `groups` (N,) are given.
+
+    labels and predictions are integers (N,) below `num_classes`. Pictures with equal label and prediction are
+    alike to every score, so resampling pictures is a multinomial draw over the confusion matrix's cells.
+    Source: Efron 1979; Field and Welsh 2007 for whole groups.
+    """
+    if groups is None:
+        cells = labels * num_classes + predictions
+        _, unit, seen = np.unique(cells, return_inverse=True, return_counts=True)
+        num_drawn, chance = len(labels), seen / len(labels)
+        weight = 1.0 / seen[unit]  # one draw of a cell is one of its pictures
+    else:
+        _, unit = np.unique(groups, return_inverse=True)
+        num_drawn = int(unit.max()) + 1
+        chance = np.full(num_drawn, 1.0 / num_drawn)
+        weight = np.ones(len(labels))  # one draw of a group is all of its pictures
+    shape = (len(chance), num_classes)
+    right_of = csr_array((weight * (labels == predictions), (unit, labels)), shape=shape)
+    support_of = csr_array((weight, (unit, labels)), shape=shape)
+    predicted_of = csr_array((weight, (unit, predictions)), shape=shape)
+
+    rng = np.random.default_rng(seed)
+    parts = []
+    for start in range(0, draws, _DRAWS_AT_ONCE):
+        drawn = rng.multinomial(num_drawn, chance, size=min(_DRAWS_AT_ONCE, draws - start))  # (D, units)
+        right, support, predicted = drawn @ right_of, drawn @ support_of, drawn @ predicted_of  # (D, C)
+        accuracy = right.sum(axis=1) / support.sum(axis=1)
+        recall = np.divide(right, support, out=np.full_like(right, np.nan), where=support > 0)
+        parts.append((accuracy, macro_f1_score(right, support, predicted), recall))
+    return Resampled(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def group_numbers(groups: Sequence[Any]) -> np.ndarray:
+    """int (N,): equal groups have equal numbers from 0 on; "" and None stand for a group of their own each."""
+    numbers: dict[Any, int] = {}
+    own = (("", i) if group in ("", None) else group for i, group in enumerate(groups))
+    return np.array([numbers.setdefault(group, len(numbers)) for group in own])
+
+
+def macro_f1_score(right: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Mean F1 over the classes that have pictures; counts (..., C) -> (...)."""
+    present = support > 0
+    f1 = np.divide(2.0 * right, support + predicted, out=np.zeros(right.shape), where=present)
+    return f1.sum(axis=-1) / present.sum(axis=-1)
+
+
+def macro_trials(support: np.ndarray) -> int:
+    """How many pictures in all, equally spread, would make a mean over classes as uncertain as these do."""
+    present = support[support > 0]
+    return max(1, int(len(present) ** 2 / (1.0 / present).sum()))
+
+
+def all_alike(draws: np.ndarray) -> bool:
+    """Whether bootstrap draws show no variation at all."""
+    low, high = np.nanquantile(draws, _QUANTILES)
+    return bool(high - low < 1e-9)
+
+
+def percentiles(value: float, draws: np.ndarray, *, trials: int) -> Interval:
+    """The percentile interval of bootstrap draws, widened where it does not hold `value` itself.
+
+    Where no mistake was seen, or there is one group only, all draws are alike, which proves nothing: then the
+    interval is Wilson's for `trials` independent trials.
+    """
+    low, high = np.nanquantile(draws, _QUANTILES)
+    if all_alike(draws):
+        stand_in = wilson(round(value * trials), trials)
+        low, high = stand_in.low, stand_in.high
+    return Interval(value, min(float(low), value), max(float(high), value))
