@@ -70,7 +70,7 @@ def test_the_main_job(cli: Cli, photos: Path, tmp_path: Path) -> None:
 
     code, out, err = cli("train", photos, *QUICK, "--out", tmp_path / "run", "--json")
     assert code == 0, err
-    assert "zero/empty.png: file is empty (0 bytes)" in err
+    assert "'zero/empty.png': file is empty (0 bytes)" in err
     trained = json.loads(out)
     assert trained["state"] == "finished"
     assert trained["valid"]["n"] == 18
@@ -163,7 +163,7 @@ def test_duplicates_do_not_leak(cli: Cli, photos: Path, tmp_path: Path) -> None:
     assert len(found["leaks"]) == 15
     code, _, err = cli("train", photos, *QUICK, "--out", tmp_path / "run")
     assert code == 0, err
-    assert "15 pictures are left out because the same pixels are in a later split" in err
+    assert "15 pictures left out because the same pixels are in a later split" in err
     leaked = [row for row in Run(tmp_path / "run").read_manifest() if row["status"] == "leaked"]
     assert len(leaked) == 15
     assert all(row["split"] == "train" and "same pixels as test/" in row["reason"] for row in leaked)

@@ -101,7 +101,9 @@ def test_hours_minutes_and_seconds_add_up(hours: int, minutes: int, seconds: int
     assert parse_duration(f"{hours}h{minutes}m{seconds}s") == hours * 3600 + minutes * 60 + seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "0s", "0m0s", "-5m", "ten", "5 minutes", "1d", "1e3", "5m!", "m", "1..5m", "inf"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "0s", "0m0s", "-5m", "ten", "5 minutes", "1d", "1e3", "5m!", "m", "1..5m", "inf", "1 0s", "1h30"]
+)
 def test_a_text_that_is_no_duration(text: str) -> None:
     with pytest.raises(ConfigError, match="write it like 90s, 10m or 1h30m"):
         TrainConfig(time_limit=text)
@@ -155,3 +157,8 @@ def test_a_picture_without_channels_is_refused(channels: int) -> None:
 def test_nothing_asked_for_is_none() -> None:
     assert DataConfig().fractions() is None
     assert DataConfig().input_size() is None
+
+
+@pytest.mark.parametrize("text", ["80/10/10", "0.8/.1/.1", "8:1:1", " 80 , 10 , 10 "])
+def test_shares_in_any_notation(text: str) -> None:
+    assert DataConfig(split=text).fractions() == pytest.approx({"train": 0.8, "validation": 0.1, "test": 0.1})

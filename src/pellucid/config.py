@@ -60,9 +60,9 @@ class DataConfig:
         """The shares of `split` as fractions that sum to 1, or None when not asked for."""
         if self.split is None:
             return None
-        parts = [float(p) for p in re.findall(r"\d+(?:\.\d+)?", self.split)]
-        shape_is_right = re.fullmatch(r"\s*[\d.]+\s*[/,:]\s*[\d.]+\s*[/,:]\s*[\d.]+\s*", self.split)
-        if not shape_is_right or len(parts) != 3 or min(parts) <= 0:
+        found = re.fullmatch(r"[/,:]".join([r"\s*(\d*\.?\d+)\s*"] * 3), self.split)
+        parts = [float(part) for part in found.groups()] if found else [0.0]
+        if min(parts) <= 0:
             raise ConfigError(
                 f"--split is '{self.split}'; expected three shares for train/validation/test that are all above zero, "
                 "like 80/10/10."
@@ -143,11 +143,16 @@ class TrainConfig:
 
 def parse_duration(text: str) -> float:
     """Seconds of '90', '90s', '1.5m', '10m', '1h' or '1h30m'."""
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([hms]?)", text.strip().lower())
-    rebuilt = "".join(n + u for n, u in parts)
-    seconds = sum(float(n) * units[u] for n, u in parts)
-    if not parts or rebuilt != re.sub(r"\s", "", text.strip().lower()) or seconds <= 0:
+    number = r"(\d+(?:\.\d+)?)"
+    plain = re.fullmatch(number, text.strip())
+    parts = re.fullmatch(rf"(?:{number}\s*h)?\s*(?:{number}\s*m)?\s*(?:{number}\s*s)?", text.strip().lower())
+    if plain:
+        seconds = float(plain[1])
+    else:
+        seconds = (
+            sum(float(p or 0) * unit for p, unit in zip(parts.groups(), (3600, 60, 1), strict=True)) if parts else 0.0
+        )
+    if seconds <= 0:
         raise ConfigError(f"'{text}' is no time; write it like 90s, 10m or 1h30m.")
     return seconds
 

@@ -54,7 +54,7 @@ class TrainingScreen:
         counts = ", ".join(f"{part} {n:,}" for part, n in event["pictures"].items())
         self._bar.say(f"{event['source']}: {event['classes']} classes; {counts}")
         for row in event["unreadable"][:5]:
-            self._bar.say(f"  unreadable, left out: {row['path']}: {row['reason']}")
+            self._bar.say(f"  unreadable, left out: {row['path']!r}: {row['reason']}")
         if len(event["unreadable"]) > 5:
             self._bar.say(f"  ... and {len(event['unreadable']) - 5:,} more unreadable files (all in data.csv)")
         for note in event["notes"]:

@@ -97,6 +97,7 @@ def test_groups_in_two_splits_are_named(tmp_path: Path) -> None:
         ("a.png", 0, "cat", "train", "anna"), ("b.png", 1, "dog", "test", "anna"),
         ("c.png", 2, "cat", "train", "bert"), ("d.png", 3, "dog", "train", "bert"),
         ("e.png", 4, "cat", "test", ""), ("f.png", 5, "dog", "train", ""),
+        ("g.png", 6, "cat", "train", "carl"), ("h.png", 7, "dog", "", "carl"),
     )  # fmt: skip
     found = check(data)
     assert found.leaking_groups == ("anna",)
@@ -165,6 +166,7 @@ def test_the_share_that_a_crop_hides(tmp_path: Path) -> None:
         save(tmp_path / path, noise(0, *size))
     found = check(open_dataset(tmp_path))
     assert found.crop["mean"] == pytest.approx((3 / 4 + 1 / 5 + 1 / 3) / 4)
+    assert found.crop["pictures_over_20_percent"] == 2
     assert found.crop["worst"]["path"] == "a/wide.png"
     assert found.crop["worst"]["hidden"] == pytest.approx(3 / 4)
     assert "75% of 'a/wide.png'" in str(found)
@@ -203,7 +205,11 @@ def test_everything_goes_through_json_unchanged(tmp_path: Path) -> None:
     )  # fmt: skip
     (tmp_path / "c.png").write_bytes(b"")
     content = json.loads(json.dumps(check(data).to_dict(), allow_nan=False))
-    assert (content["images"], content["classes"], content["splits"]) == (2, {"cat": 1, "dog": 1}, {"train": 1, "test": 1})
+    assert (content["images"], content["classes"], content["splits"]) == (
+        2,
+        {"cat": 1, "dog": 1},
+        {"train": 1, "test": 1},
+    )
     assert content["unreadable"] == [{"path": "c.png", "reason": "file is empty (0 bytes)"}]
     assert content["duplicates"] == {"exact": [["a.png", "b.png"]]}
     assert content["conflicts"] == [[{"path": "a.png", "label": "cat"}, {"path": "b.png", "label": "dog"}]]
@@ -269,3 +275,16 @@ def test_arrays_are_checked_as_files_are(digits: tuple[np.ndarray, np.ndarray]) 
     found = check(from_arrays(images, [*digits[1][:60].tolist(), int(digits[1][0])]))
     assert found.duplicates == (("00000", "00060"),)
     assert found.pictures == 61
+
+
+def test_a_missing_split_is_no_other_side(tmp_path: Path) -> None:
+    data = table(tmp_path, ("a.png", 1, "x", "train", ""), ("b.png", 1, "x", "", ""), ("c.png", 2, "y", "test", ""))
+    found = check(data)
+    assert found.duplicates == (("a.png", "b.png"),)
+    assert found.leaks == ()
+
+
+def test_hostile_class_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    found = check(open_dataset(grown(tmp_path, **{"ev\x1b[31mil\n": 2, "good": 2})))
+    assert "\x1b" not in str(found)
+    assert r"ev\x1b[31mil\n" in str(found)

@@ -1,23 +1,32 @@
-"""Packs: every row is what the pixel contract makes of its file, found again by content, whole or not there."""
+"""Packs and batches: every row is what the pixel contract makes of its file, is found again by content, and comes up
+once an epoch."""
 
 from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import shutil
+import sys
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pellucid.data import scan as scanning
+from pellucid.data.augment import Augmentation
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import from_arrays, open_dataset
 from pellucid.data.decode import Picture, decode
+from pellucid.data.loader import Loader, Pictures
 from pellucid.data.manifest import make_manifest
 from pellucid.data.pack import open_pack
 from pellucid.data.scan import scan
@@ -75,6 +84,23 @@ def test_every_row_is_the_contract_applied_to_the_file(photos: Path, fit: str, c
 def test_records_are_those_of_a_scan(photos: Path) -> None:
     (photos / "1" / "broken.png").write_bytes(b"")
     assert open_pack(open_dataset(photos), CONTRACT).records == scan(open_dataset(photos))
+
+
+def test_threads_do_not_write_into_each_others_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,024 pictures, each of one level, in eight threads that take turns as often as Python can."""
+    monkeypatch.setattr(scanning, "num_cpus", lambda: 8)
+    for i in range(1024):
+        save(tmp_path / "ab"[i % 2] / f"{i:04}.png", np.full((2, 2), i % 255 + 1, np.uint8))
+    contract = PixelContract(height=32, width=32, channels=1)
+    data = open_dataset(tmp_path)
+    levels = np.array([int(Path(item.path).stem) % 255 + 1 for item in data.items])
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        pixels = open_pack(data, contract).pixels
+    finally:
+        sys.setswitchinterval(before)
+    assert (pixels == levels[:, None, None, None]).all()
 
 
 def test_pixels_cannot_be_overwritten(photos: Path) -> None:
@@ -146,7 +172,14 @@ def test_mean_and_std_share_a_pack(photos: Path, forbid_decoding: Callable[[], N
 
 
 def test_every_geometry_has_a_pack_of_its_own(photos: Path, own_cache: Path) -> None:
-    geometries: list[dict[str, Any]] = [{}, {"height": 5}, {"width": 6}, {"channels": 1}, {"fit": "crop"}, {"fit": "pad"}]
+    geometries: list[dict[str, Any]] = [
+        {},
+        {"height": 5},
+        {"width": 6},
+        {"channels": 1},
+        {"fit": "crop"},
+        {"fit": "pad"},
+    ]
     for changes in geometries:
         open_pack(open_dataset(photos), PixelContract(**({"height": 6, "width": 5} | changes)))
     assert len(content(own_cache)) == len(geometries)
@@ -217,7 +250,9 @@ def test_a_disk_that_fills_up_meanwhile_leaves_no_file(
     original = Path.open
     with monkeypatch.context() as patch:
         patch.setattr(
-            Path, "open", lambda path, mode="r", **more: FullDisk(path, "w") if mode == "wb" else original(path, mode, **more)
+            Path,
+            "open",
+            lambda path, mode="r", **more: FullDisk(path, "w") if mode == "wb" else original(path, mode, **more),
         )
         with pytest.raises(StorageError, match=r"disk is full.*3,600 bytes were needed"):
             open_pack(open_dataset(photos), CONTRACT)
@@ -246,3 +281,97 @@ def test_a_cache_that_is_a_file_is_told(photos: Path, tmp_path: Path, monkeypatc
     monkeypatch.setenv("PELLUCID_CACHE", str(tmp_path / "occupied"))
     with pytest.raises(StorageError, match="could not be written"):
         open_pack(open_dataset(photos), CONTRACT)
+
+
+# Batches
+
+PLAIN = PixelContract(height=1, width=1, channels=1, mean=(0.0,), std=(1.0,))
+
+
+def numbered(indices: np.ndarray, batch_size: int) -> Loader:
+    """A loader over 256 pictures of one pixel, whose level and label are their index."""
+    levels = np.arange(256)
+    pictures = Pictures(levels.astype(np.uint8).reshape(-1, 1, 1, 1), levels, indices)
+    return Loader(pictures, PLAIN, torch.device("cpu"), batch_size=batch_size)
+
+
+def drawn(loader: Loader, *, seed: int = 0, epoch: int = 0, start: int = 0) -> list[list[int]]:
+    """The indices in each shuffled batch, by label; by pixels they must be the same."""
+    batches = []
+    for x, y in loader.shuffled(Augmentation(), seed=seed, epoch=epoch, start=start):
+        assert torch.equal((x.flatten() * 255).round().long(), y)
+        batches.append(y.tolist())
+    return batches
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 256), st.integers(1, 40), st.integers(0, 2**32), st.integers(0, 500))
+def test_shuffled_batches_hold_every_picture_once(count: int, batch_size: int, seed: int, epoch: int) -> None:
+    chosen = np.random.default_rng(seed).permutation(256)[:count]
+    loader = numbered(chosen, batch_size)
+    batches = drawn(loader, seed=seed, epoch=epoch)
+    sizes = [len(batch) for batch in batches]
+    assert sorted(chain(*batches)) == sorted(chosen)
+    assert len(batches) == len(loader) == math.ceil(count / batch_size)
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= batch_size
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 256), st.integers(1, 40), st.data())
+def test_an_epoch_goes_on_from_any_batch(count: int, batch_size: int, data: st.DataObject) -> None:
+    loader = numbered(np.arange(count), batch_size)
+    start = data.draw(st.integers(0, len(loader)))
+    assert drawn(loader, seed=4, epoch=2, start=start) == drawn(loader, seed=4, epoch=2)[start:]
+
+
+def test_an_epoch_goes_on_with_the_same_augmentation(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    """To the bit, in a new loader, whatever the global generators did meanwhile."""
+    pictures = Pictures(digits[0][..., None], digits[1], np.arange(100, 200))
+    contract = PixelContract(height=8, width=8, channels=1)
+    augmentation = Augmentation(flip="both", shift=2, color=0.3)
+
+    def batches(start: int, batch_size: int = 16) -> list[torch.Tensor]:
+        loader = Loader(pictures, contract, torch.device("cpu"), batch_size=batch_size)
+        return [x for x, _ in loader.shuffled(augmentation, seed=1, epoch=3, start=start)]
+
+    whole = batches(0)
+    torch.rand(5)
+    np.random.random(5)
+    assert all(torch.equal(a, b) for a, b in zip(batches(4), whole[4:], strict=True))
+    assert torch.equal(torch.cat(batches(0, batch_size=9)), torch.cat(whole))  # a picture's treatment is its own
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    def order(seed: int, epoch: int, batch_size: int = 32) -> tuple[int, ...]:
+        return tuple(chain(*drawn(numbered(np.arange(256), batch_size), seed=seed, epoch=epoch)))
+
+    orders = {(seed, epoch): order(seed, epoch) for seed in range(3) for epoch in range(3)}
+    assert len(set(orders.values())) == 9  # (0, 1) is not (1, 0)
+    torch.manual_seed(9)
+    np.random.seed(9)
+    assert order(1, 2) == order(1, 2, batch_size=7) == orders[1, 2]
+
+
+def test_in_order_is_in_order_and_normalized(photos: Path) -> None:
+    """(level / 255 - mean) / std of the rows of a pack, channels first."""
+    contract = PixelContract(height=6, width=5, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    pack = open_pack(open_dataset(photos), contract)
+    labels, indices = np.arange(40) // 20, np.array([3, 5, 6, 21, 22, 30, 39])
+    loader = Loader(Pictures(pack.pixels, labels, indices), contract, torch.device("cpu"), batch_size=3)
+    xs, ys = zip(*loader.in_order(), strict=True)
+    assert [len(x) for x in xs] == [3, 3, 1]
+    assert torch.cat(ys).tolist() == [0, 0, 0, 1, 1, 1, 1]
+    expected = (pack.pixels[indices] / 255 - np.array(contract.mean)) / np.array(contract.std)
+    np.testing.assert_allclose(torch.cat(xs).numpy(), expected.transpose(0, 3, 1, 2), atol=1e-6)
+
+
+def test_a_subset_is_drawn_without_replacement_and_by_seed() -> None:
+    whole = numbered(np.arange(0, 256, 2), 1).pictures
+    some = whole.subset(50, seed=0).indices
+    assert len(set(some.tolist())) == 50
+    assert set(some.tolist()) <= set(range(0, 256, 2))
+    assert some.tolist() == sorted(some)
+    assert np.array_equal(whole.subset(50, seed=0).indices, some)
+    assert not np.array_equal(whole.subset(50, seed=1).indices, some)
+    assert np.array_equal(whole.subset(1000, seed=0).indices, whole.indices)

@@ -302,6 +302,15 @@ def test_a_damaged_cache_is_begun_anew(photos: Path, own_cache: Path, decoded: l
     assert decoded == []
 
 
+def test_damage_behind_the_first_page_is_begun_anew(photos: Path, own_cache: Path) -> None:
+    first = scan(open_dataset(photos))
+    file = own_cache / "scan.sqlite"
+    data = file.read_bytes()
+    file.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+    assert scan(open_dataset(photos)) == first
+    assert scan(open_dataset(photos)) == first
+
+
 def test_a_scan_goes_on_where_no_cache_can_be_kept(
     photos: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,9 +102,9 @@ def check(dataset: Dataset, *, size: tuple[int, int] | None = None, progress: Pr
             if len({label[i] for i in cluster}) > 1
         ),
         leaks=tuple(
-            tuple((items[i].path, str(items[i].split)) for i in cluster)
+            tuple((items[i].path, str(items[i].split)) for i in cluster if items[i].split)
             for cluster in clusters
-            if len({items[i].split for i in cluster}) > 1
+            if len({items[i].split for i in cluster if items[i].split}) > 1
         ),
         leaking_groups=tuple(sorted(name for name, found in splits_of_group.items() if len(found) > 1)),
         tiny=tuple(name for name, n in classes.items() if n < _TINY),
@@ -166,17 +166,17 @@ def _crop(records: Sequence[tuple[str, Record]], size: tuple[int, int]) -> dict[
 
 
 def _tell(found: Check) -> list[str]:
-    lines = [f"{found.source}: {found.pictures:,} readable pictures, {len(found.classes)} classes"]
+    lines = [f"{shown(found.source)}: {found.pictures:,} readable pictures, {len(found.classes)} classes"]
     if found.splits:
         lines.append("given splits: " + ", ".join(f"{name} {n:,}" for name, n in found.splits.items()))
     if found.sizes:
         smallest, median, largest = ("x".join(map(str, found.sizes[k])) for k in ("smallest", "median", "largest"))
         lines.append(f"height x width: {smallest} to {largest}, median {median}")
-    width = max((len(name) for name in found.classes), default=0)
+    width = max((len(shown(name)) for name in found.classes), default=0)
     most = max(found.classes.values(), default=0)
     largest_first = sorted(found.classes.items(), key=lambda entry: -entry[1])
     for name, n in largest_first[:30]:
-        lines.append(f"  {name:<{width}}  {n:>8,}  " + "█" * max(round(30 * n / max(most, 1)), n > 0))
+        lines.append(f"  {shown(name):<{width}}  {n:>8,}  " + "█" * max(round(30 * n / max(most, 1)), n > 0))
     if len(largest_first) > 30:
         lines.append(f"  ... and {len(largest_first) - 30:,} more classes")
 
@@ -186,21 +186,22 @@ def _tell(found: Check) -> list[str]:
     )
     lines += _list(
         "of these under more than one class",
-        [" = ".join(f"{shown(path)} ({label})" for path, label in cluster) for cluster in found.conflicts],
+        [" = ".join(f"{shown(path)} ({shown(label)})" for path, label in cluster) for cluster in found.conflicts],
     )
     lines += _list(
         "of these in more than one split (leaks)",
         [" = ".join(f"{shown(path)} ({split})" for path, split in cluster) for cluster in found.leaks],
     )
-    lines += _list("groups in more than one split (leaks)", list(found.leaking_groups))
+    lines += _list("groups in more than one split (leaks)", [shown(name) for name in found.leaking_groups])
     lines += _list(
-        f"classes with fewer than {_TINY} pictures", [f"{name}: {found.classes[name]}" for name in found.tiny]
+        f"classes with fewer than {_TINY} pictures", [f"{shown(name)}: {found.classes[name]}" for name in found.tiny]
     )
     if found.crop and found.crop["mean"] > 0:
         crop = found.crop
         lines.append(
             f"A square crop (--fit crop) would hide {crop['mean']:.1%} of the pictures' area on average, more than a fifth "
-            f"of {crop['pictures_over_20_percent']:,} pictures, {crop['worst']['hidden']:.0%} of '{crop['worst']['path']}'. "
+            f"of {counted(crop['pictures_over_20_percent'], 'picture')}, {crop['worst']['hidden']:.0%} of "
+            f"'{shown(crop['worst']['path'])}'. "
             "The default (--fit stretch) hides nothing."
         )
     lines += [f"{counted(n, 'picture')}: {note}" for note, n in found.remarks.items()]

@@ -16,7 +16,7 @@ import numpy as np
 from pellucid.data.dataset import Dataset
 from pellucid.data.scan import Record
 from pellucid.data.split import DEFAULT_FRACTIONS, describe_splits, find_straddling, make_splits, united
-from pellucid.data.wording import shown
+from pellucid.data.wording import counted, shown, some
 from pellucid.errors import DataError, RunError, SplitError
 
 USED, UNREADABLE, LEAKED = "used", "unreadable", "leaked"
@@ -100,17 +100,19 @@ def make_manifest(
         notes += describe_splits(labels[use], splits[use], dataset.classes)
     else:
         splits = given.astype(object)
-        _require_given(dataset, splits, use)
+        _refuse_gaps(dataset, splits, use)
         _refuse_straddling_groups(groups, splits, use)
         notes += _take_out_leaks(pixels, splits, status, reasons, dataset)
-        if not (splits[use] == "validation").any():
-            part = (splits == "train") & (status == USED)
+        used = status == USED
+        _require_training(dataset, labels, splits, used)
+        if not (splits[used] == "validation").any():
+            part = (splits == "train") & used
             shares = {"train": 0.9, "validation": 0.1}
             splits[part] = make_splits(
                 labels[part], units[part], fractions=shares, seed=seed, classes=dataset.classes, groups=groups[part]
             )
-            notes.append("no validation pictures are given: a tenth of the training part is set aside for it")
-        if not (splits[use] == "test").any():
+            notes.append("no validation pictures are given or left: a tenth of the training part is set aside for it")
+        if not (splits[used] == "test").any():
             notes.append("no test pictures are given: measure on the validation part, or give pictures to evaluate")
     rows = tuple(
         Row(item.path, dataset.classes[item.label] if item.label >= 0 else "", str(splits[i]), item.group or "",
@@ -125,20 +127,23 @@ def restore_manifest(rows: Sequence[Mapping[str, str]], dataset: Dataset, record
 
     Raises RunError when a picture is missing, new or another than it was.
     """
-    before = {row["path"]: row for row in rows}
-    now = {item.path: record.sha256 for item, record in zip(dataset.items, records, strict=True)}
-    changed = sorted(
-        path
-        for path in before.keys() | now.keys()
-        if path not in before or path not in now or before[path]["sha256"] != now[path]
-    )
+    try:
+        before = {row["path"]: Row(**row) for row in rows}
+    except (KeyError, TypeError) as error:
+        raise RunError(f"The run's data.csv is damaged: its columns are not those expected ({error}).") from error
+    now = {
+        item.path: (dataset.classes[item.label], record.sha256)
+        for item, record in zip(dataset.items, records, strict=True)
+    }
+    then = {path: (row.label, row.sha256) for path, row in before.items()}
+    changed = sorted(path for path in then.keys() | now.keys() if then.get(path) != now.get(path))
     if changed:
         raise RunError(
             f"The pictures of '{dataset.source}' are not those that the run began with: {len(changed):,} of {len(before):,} "
             f"are missing, new or changed, for example '{shown(changed[0])}'. Bring the data set back to what it was, or "
             "start a new run."
         )
-    return Manifest(tuple(Row(**before[item.path]) for item in dataset.items), ())
+    return Manifest(tuple(before[item.path] for item in dataset.items), ())
 
 
 def _require_classes(dataset: Dataset, labels: np.ndarray, readable: np.ndarray) -> None:
@@ -151,15 +156,20 @@ def _require_classes(dataset: Dataset, labels: np.ndarray, readable: np.ndarray)
         )
 
 
-def _require_given(dataset: Dataset, splits: np.ndarray, use: np.ndarray) -> None:
-    if not (splits[use] == "train").any():
+def _require_training(dataset: Dataset, labels: np.ndarray, splits: np.ndarray, used: np.ndarray) -> None:
+    classes = sorted({dataset.classes[k] for k in labels[used & (splits == "train")]})
+    if len(classes) < 2:
         raise SplitError(
-            f"'{dataset.source}' gives splits but no readable training picture. Expected a part called train; "
-            "or make new splits with --split 80/10/10."
+            f"'{dataset.source}' gives splits, but its training part has usable pictures of {counted(len(classes), 'class')}: "
+            f"{some(classes) or 'none'}. Expected at least two in a part called train, that are readable and not repeated in "
+            "a later part; or make new splits with --split 80/10/10."
         )
+
+
+def _refuse_gaps(dataset: Dataset, splits: np.ndarray, use: np.ndarray) -> None:
     if lost := int((splits[use] == "").sum()):
         raise SplitError(
-            f"{lost:,} pictures of '{dataset.source}' have no split while others have one. Fill in the split column, or "
+            f"{counted(lost, 'picture')} of '{dataset.source}' have no split while others have one. Fill in the split column, or "
             "make new splits for all with --split 80/10/10."
         )
 
@@ -196,5 +206,5 @@ def _take_out_leaks(
     if not taken:
         return []
     return [
-        f"{taken:,} pictures are left out because the same pixels are in a later split (see data.csv, status leaked)"
+        f"{counted(taken, 'picture')} left out because the same pixels are in a later split (see data.csv, status leaked)"
     ]

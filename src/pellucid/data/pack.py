@@ -20,7 +20,7 @@ import numpy as np
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
 from pellucid.data.decode import Picture
-from pellucid.data.scan import Progress, Record, is_mostly_known, scan
+from pellucid.data.scan import VERSION, Progress, Record, is_mostly_known, scan
 from pellucid.files import cache_folder, require_space, storage_errors
 
 
@@ -52,7 +52,7 @@ def open_pack(dataset: Dataset, contract: PixelContract, *, progress: Progress |
 
     row = contract.height * contract.width * contract.channels
     require_space(folder, row * len(dataset), "The pack of decoded pictures")
-    temporary = folder / f".{os.getpid()}.tmp"
+    temporary = folder / f".{os.getpid()}-{threading.get_ident()}.tmp"
     with storage_errors(temporary, needed=row * len(dataset)):
         try:
             with temporary.open("wb") as handle:
@@ -74,7 +74,7 @@ def open_pack(dataset: Dataset, contract: PixelContract, *, progress: Progress |
 
 
 def _key(records: Sequence[Record], contract: PixelContract) -> str:
-    digest = hashlib.sha256(json.dumps(contract.geometry(), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([VERSION, contract.geometry()], sort_keys=True).encode())
     for record in records:
         digest.update(b"|" + record.sha256.encode())
     return digest.hexdigest()[:32] + ".u8"

@@ -26,7 +26,7 @@ from pellucid.files import cache_folder, storage_errors
 
 _T = TypeVar("_T")
 _CHUNK = 64
-_VERSION = 1  # raise when decode() gives other pixels or other notes than before
+VERSION = 1  # raise when decode() gives other pixels or other notes than before
 
 Progress = Callable[[int, int], None]  # (done, total)
 
@@ -58,10 +58,10 @@ def scan(
     stats = [dataset.stat(i) for i in range(len(dataset))]
     cache = _ScanCache() if any(stats) else None
     records: list[Record | None] = cache.find(stats) if cache else [None] * len(dataset)
+    known = list(records)
     todo = [i for i, record in enumerate(records) if record is None or on_picture is not None]
 
     def look(i: int) -> Record:
-        known = records[i]
         try:
             data = dataset.read(i)
             picture = decode(data) if data is not None else dataset.picture(i)
@@ -69,16 +69,15 @@ def scan(
             return Record(reason=error.reason)
         if on_picture is not None:
             on_picture(i, picture)
-        return known or _describe(data, picture)
+        return known[i] or _describe(data, picture)
 
-    fresh = []
-    for i, record in zip(todo, in_threads(look, todo, progress), strict=True):
-        if records[i] is None and record.reason is None:
-            fresh.append(i)
-        records[i] = record
-    if cache:
-        cache.add([(stats[i], records[i]) for i in fresh])
-        cache.close()
+    try:
+        for i, record in zip(todo, in_threads(look, todo, progress), strict=True):
+            records[i] = record
+    finally:  # what was seen before an error or Ctrl-C is kept
+        if cache:
+            cache.add([(stats[i], records[i]) for i in todo if known[i] is None])
+            cache.close()
     return [record for record in records if record is not None]
 
 
@@ -147,21 +146,25 @@ class _ScanCache:
         folder = cache_folder()
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        file = folder / "scan.sqlite"
+        self._file = folder / "scan.sqlite"
         try:
-            self._db = self._open(file)
+            self._db = self._open(self._file)
         except sqlite3.OperationalError:  # full, locked or read-only
             self._db = self._open(":memory:")
-        except sqlite3.DatabaseError:  # damaged: it is only a cache, start anew
-            file.unlink()
-            self._db = self._open(file)
+        except sqlite3.DatabaseError:
+            self._start_anew()
+
+    def _start_anew(self) -> None:
+        """Replaces a damaged file: it is only a cache."""
+        self._file.unlink()
+        self._db = self._open(self._file)
 
     @staticmethod
     def _open(file: Path | str) -> sqlite3.Connection:
         database = sqlite3.connect(file, timeout=30)
         try:
             database.execute(
-                f"CREATE TABLE IF NOT EXISTS scan_{_VERSION} (path BLOB PRIMARY KEY, size INT, mtime INT, ctime INT, "
+                f"CREATE TABLE IF NOT EXISTS scan_{VERSION} (path BLOB PRIMARY KEY, size INT, mtime INT, ctime INT, "
                 "sha256 TEXT, pixels TEXT, height INT, width INT, channels INT, notes TEXT) WITHOUT ROWID"
             )
         except sqlite3.Error:
@@ -172,8 +175,13 @@ class _ScanCache:
     def find(self, stats: Sequence[Stat | None]) -> list[Record | None]:
         paths = [_key(stat) for stat in stats if stat]
         low, high = min(paths), max(paths)
-        query = f"SELECT path, size, mtime, ctime, sha256, pixels, height, width, channels, notes FROM scan_{_VERSION} "
-        rows = self._db.execute(query + "WHERE path BETWEEN ? AND ?", (low, high))
+        query = f"SELECT path, size, mtime, ctime, sha256, pixels, height, width, channels, notes FROM scan_{VERSION} "
+        try:
+            rows = self._db.execute(query + "WHERE path BETWEEN ? AND ?", (low, high)).fetchall()
+        except sqlite3.DatabaseError:  # damaged behind its first page
+            self._db.close()
+            self._start_anew()
+            rows = []
         known = {row[0]: (row[1:4], row[4:]) for row in rows}
         found: list[Record | None] = []
         for stat in stats:
@@ -185,13 +193,11 @@ class _ScanCache:
         values = [
             (_key(stat), *stat[1:], r.sha256, r.pixels, r.height, r.width, r.channels, r.notes)
             for stat, r in rows
-            if stat and r
+            if stat and r and r.reason is None
         ]
-        with (
-            contextlib.suppress(sqlite3.OperationalError),
-            self._db,
-        ):  # a full disk must not stop the look itself
-            self._db.executemany(f"INSERT OR REPLACE INTO scan_{_VERSION} VALUES (?,?,?,?,?,?,?,?,?,?)", values)
+        # a full disk must not stop the look itself
+        with contextlib.suppress(sqlite3.DatabaseError), self._db:
+            self._db.executemany(f"INSERT OR REPLACE INTO scan_{VERSION} VALUES (?,?,?,?,?,?,?,?,?,?)", values)
 
     def close(self) -> None:
         self._db.close()

@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image
 
 from pellucid.data.dataset import Dataset, open_dataset
-from pellucid.data.manifest import USED
+from pellucid.data.manifest import SPLITS, USED
 from pellucid.data.pack import open_pack
 from pellucid.data.reopen import reopen
-from pellucid.data.scan import Progress
+from pellucid.data.scan import Progress, Record
+from pellucid.data.wording import counted, shown
 from pellucid.errors import DataError, nearest
 from pellucid.evaluation.metrics import Evaluation, evaluate_predictions
 from pellucid.evaluation.predict import as_image
@@ -36,6 +37,7 @@ class _Chosen:
     labels: np.ndarray
     groups: list[str] | None
     notes: tuple[str, ...]
+    hashes: tuple[str, ...] = ()  # SHA-256 that the files had when the run began, where that is known
 
 
 def evaluate(
@@ -58,8 +60,10 @@ def evaluate(
     else:
         dataset = data if isinstance(data, Dataset) else open_dataset(data)
         chosen, name = _other_data(dataset, classifier, split), dataset.name
+        if name in SPLITS:  # its report must not take the place of that of the run's own part
+            name += "-data"
     pack = open_pack(chosen.dataset, classifier.contract, progress=progress)
-    chosen = _without_unreadable(chosen, [pack.records[i].reason for i in chosen.rows])
+    chosen = _without_bad(chosen, pack.records)
     if not len(chosen.rows):
         raise DataError(f"No picture can be measured: '{name}' of '{chosen.dataset.source}' holds no readable one.")
     probabilities = np.concatenate([
@@ -70,7 +74,8 @@ def evaluate(
         chosen.labels, probabilities, classifier.classes, paths=[chosen.dataset.items[i].path for i in chosen.rows],
         groups=chosen.groups, split=name, majority=_majority(run),
     )  # fmt: skip
-    evaluation = replace(evaluation, notes=(*chosen.notes, *evaluation.notes))
+    seen = () if data is None else _seen_in_training(run, [pack.records[i].sha256 for i in chosen.rows])
+    evaluation = replace(evaluation, notes=(*seen, *chosen.notes, *evaluation.notes))
     _write_report(run, content, classifier, chosen, probabilities, evaluation, name)
     return evaluation
 
@@ -98,7 +103,8 @@ def _own_split(run: Run, content: dict[str, Any], classifier: Classifier, split:
     labels = np.array([classifier.classes.index(row["label"]) for row in wanted], np.int64)
     groups = [row["group"] for row in wanted]
     rows = np.array([place[row["path"]] for row in wanted], np.int64)
-    return _Chosen(dataset, rows, labels, groups if any(groups) else None, tuple(notes))
+    hashes = tuple(row["sha256"] for row in wanted)
+    return _Chosen(dataset, rows, labels, groups if any(groups) else None, tuple(notes), hashes)
 
 
 def _other_data(dataset: Dataset, classifier: Classifier, split: str) -> _Chosen:
@@ -131,19 +137,31 @@ def _other_data(dataset: Dataset, classifier: Classifier, split: str) -> _Chosen
     )
 
 
-def _without_unreadable(chosen: _Chosen, reasons: Sequence[str | None]) -> _Chosen:
+def _without_bad(chosen: _Chosen, records: Sequence[Record]) -> _Chosen:
+    """Leaves out what cannot be read and what is no longer the file that the run began with, and says so."""
+    reasons = [records[i].reason for i in chosen.rows]
+    for k, digest in enumerate(chosen.hashes):
+        if reasons[k] is None and records[chosen.rows[k]].sha256 != digest:
+            reasons[k] = "the file has changed since the training"
     bad = np.array([reason is not None for reason in reasons], bool)
     if not bad.any():
         return chosen
     first = int(np.flatnonzero(bad)[0])
-    note = (
-        f"{int(bad.sum()):,} pictures cannot be read and are left out, for example "
-        f"'{chosen.dataset.items[chosen.rows[first]].path}': {reasons[first]}"
-    )
+    path = chosen.dataset.items[chosen.rows[first]].path
+    note = f"{counted(int(bad.sum()), 'picture')} left out, for example '{shown(path)}': {reasons[first]}"
     groups = [g for g, out in zip(chosen.groups, bad, strict=True) if not out] if chosen.groups else None
     return replace(
         chosen, rows=chosen.rows[~bad], labels=chosen.labels[~bad], groups=groups, notes=(*chosen.notes, note)
     )
+
+
+def _seen_in_training(run: Run, hashes: Sequence[str]) -> tuple[str, ...]:
+    """What to tell when files that are measured on had a part in the training."""
+    used = {row["sha256"] for row in run.read_manifest() if row["status"] == USED and row["split"] != "test"}
+    count = sum(digest in used for digest in hashes)
+    if not count:
+        return ()
+    return (f"{count:,} of {len(hashes):,} pictures were used to train this classifier, so the scores are too good",)
 
 
 def _majority(run: Run) -> str | None:

@@ -57,7 +57,7 @@ def find_pictures(paths: Sequence[str | Path]) -> list[Path]:
     A file that is named stays in the list whatever it is; in folders, other files than pictures are passed over.
     Raises DataError when a path names nothing.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for given in map(str, paths):
         path = Path(given).expanduser()
         if path.is_dir():
@@ -67,14 +67,16 @@ def find_pictures(paths: Sequence[str | Path]) -> list[Path]:
         elif os.path.lexists(path):
             files = [path]
         else:
-            files = sorted(Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207
+            matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207
+            files = [file for match in matches for file in (sorted(_in_folder(match)) if match.is_dir() else [match])]
             if not files:
                 raise DataError(
                     f"There is no file, folder or match for '{given}'. Expected pictures, a folder of pictures, or a "
                     "pattern in quotes like 'photos/*.jpg'."
                 )
-        found.update(dict.fromkeys(file for file in files if not file.is_dir()))
-    return list(found)
+        for file in files:
+            found.setdefault(os.path.abspath(file), file)  # noqa: PTH100
+    return list(found.values())
 
 
 def predict_files(
@@ -129,7 +131,8 @@ class Drawer:
     def __call__(self, answer: Answer, picture: Picture) -> None:
         """Draws one answer; to be given to `predict_files` as `on_picture`."""
         assert answer.prediction is not None
-        stem = re.sub(r"[^\w.-]+", "-", Path(answer.path).stem).strip("-.")[:100] or "picture"
+        stem = re.sub(r"[^\w.-]+", "-", Path(answer.path).stem).strip("-.") or "picture"
+        stem = stem.encode()[:120].decode(errors="ignore")  # names are limited in bytes
         name, number = stem, 2
         while name.lower() in self._taken:
             name, number = f"{stem}-{number}", number + 1

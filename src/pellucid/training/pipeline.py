@@ -105,7 +105,9 @@ def train(
             started,
             limit,
         )
-        freeze = bool(pretrained) if model_config.freeze is None else model_config.freeze
+        freeze = model_config.freeze
+        if freeze is None:  # fastnet has no plain last layer, and is small enough to train on as a whole
+            freeze = pretrained is not None and architecture.family != "fastnet"
         recipe, reasons = None, [f"{architecture}: {why}"]
         if not (freeze and pretrained):
             recipe, more = plan_recipe(

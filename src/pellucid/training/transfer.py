@@ -21,12 +21,17 @@ from torch import nn
 
 from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Loader, Pictures
+from pellucid.errors import ShapeError
 from pellucid.files import atomic_write, cache_folder, storage_errors
 from pellucid.model.zoo import head_of
 from pellucid.training.loop import OnEvent, autocast
 
 _STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)  # scikit-learn's C, on standardised features
 _BATCH = 64
+_NO_PLAIN_HEAD = (
+    "The network does not end in a plain fully connected layer with a bias, so its last layer cannot be fitted by itself. "
+    "Train all of it with --no-freeze."
+)
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,13 @@ def fit_head(
     on_event: OnEvent,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> HeadFit | None:
-    """Fits the last layer of `module` in place; None when `should_stop` said yes on the way (what was seen is kept).
+    """Fits the last layer of `module` in place; None when `should_stop` said yes on the way.
 
-    `key` names weights and pictures in the cache.
+    `key` names weights and pictures in the cache. Raises ShapeError when the logits are not simply what a fully connected
+    last layer with a bias gives.
     """
+    if head_of(module)[1].bias is None:
+        raise ShapeError(_NO_PLAIN_HEAD)
     everything = Pictures(train.pixels, train.labels, np.concatenate([train.indices, valid.indices]))
     features = _features(
         module, everything, contract, key=key, device=device, precision=precision, on_event=on_event,
@@ -115,7 +123,11 @@ def _features(
         with torch.inference_mode():
             for step, (x, _) in enumerate(loader.in_order(), 1):
                 with autocast(device, precision):
-                    module(x)
+                    logits = module(x)
+                if step == 1:
+                    plain = nn.functional.linear(torch.from_numpy(seen[0]).to(device), head.weight, head.bias)
+                    if (logits.float() - plain).norm() > 0.05 * plain.norm():  # bf16 is off by less than a hundredth
+                        raise ShapeError(_NO_PLAIN_HEAD)
                 on_event({"event": "features", "step": step, "total": len(loader)})
                 if should_stop():
                     return None
