@@ -308,3 +308,22 @@ def test_summary_of_a_text_and_of_a_name(cli: Cli) -> None:
     assert table["parameters"] == 40682
     assert table["layers"][0]["output"] == [16, 30, 30]
     assert json.loads(cli("summary", "resnet18", "--classes", 1000, "--json")[1])["parameters"] == 11689512
+
+
+def test_a_run_is_used_from_any_folder(cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli("train", "photos", *QUICK, "--out", "run")[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    code, _, err = cli("evaluate", "../run")
+    assert code == 0, err
+
+
+def test_an_impossible_network_is_refused_before_pictures_are_read(
+    cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pellucid.training import pipeline
+
+    monkeypatch.setattr(pipeline, "open_pack", None)
+    for model in ("resnet_18", "conv8 pool pool pool conv8", "alexnet", "fastnet-0"):
+        assert cli("train", photos, "--model", model, "--out", tmp_path / "run")[0] == 1

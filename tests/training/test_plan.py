@@ -205,11 +205,11 @@ def test_the_speed_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, bool]] = []
 
     def fake(
-        module: nn.Module, contract: PixelContract, x: torch.Tensor, device: torch.device, precision: str, last: bool
-    ) -> float:
+        module: nn.Module, contract: PixelContract, x: torch.Tensor, device: torch.device, candidates: Any
+    ) -> dict[str, float]:
         assert x.shape == (16, 8, 8, 1)
-        asked.append((precision, last))
-        return {"fp32": 0.5, "bf16": 0.125}[precision] + last
+        asked.extend(candidates)
+        return {f"{p} {last}": {"fp32": 0.5, "bf16": 0.125}[p] + last for p, last in candidates}
 
     monkeypatch.setattr(plan, "_seconds_a_step", fake)
     module = build(FASTNET, input_shape=(1, 8, 8), num_classes=3)
@@ -230,18 +230,27 @@ def test_another_batch_network_or_damaged_cache_is_measured_anew(
 ) -> None:
     count: list[int] = []
 
-    def fake(*_: object) -> float:
+    def fake(*_: object) -> dict[str, float]:
         count.append(1)
-        return 1.0
+        return {"fp32 True": 1.0}
 
     monkeypatch.setattr(plan, "_seconds_a_step", fake)
     module = build(FASTNET, input_shape=(1, 8, 8), num_classes=3)
     for architecture, batch in ((FASTNET, 16), (FASTNET, 32), (Architecture("fastnet", "fastnet-8"), 16)):
         measure_speed(architecture, module, GREY, batch, CPU, TrainConfig())
-    assert len(count) == 9
+    assert len(count) == 3
     (own_cache / "speed.json").write_text('{"torn":')
     measure_speed(FASTNET, module, GREY, 16, CPU, TrainConfig())
-    assert len(count) == 12
+    assert len(count) == 4
+
+
+def test_a_busy_moment_meets_all_candidates_and_counts_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine is fifty times slower during the first round: the figures are those of the quiet rounds."""
+    clock = iter(np.cumsum([t for step in range(12) for t in (0.0, (0.5 if step < 3 else 0.01) * (1 + step % 3))]))
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(plan, "_one_step", lambda *_: lambda: None)
+    found = measure_speed(FASTNET, nn.Linear(1, 1), GREY, 8, CPU, TrainConfig())
+    assert found == pytest.approx({("fp32", True): 0.01, ("fp32", False): 0.02, ("bf16", True): 0.03})
 
 
 def test_measuring_leaves_the_module_as_it_was() -> None:

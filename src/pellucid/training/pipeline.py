@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,6 +44,7 @@ from pellucid.training.plan import (
     fastest,
     measure_speed,
     plan_recipe,
+    require_model,
     sample_shapes,
     with_statistics,
 )
@@ -68,6 +69,8 @@ def train(
     """
     started = time.monotonic() if started is None else started
     data_config, model_config, train_config = _split_settings(settings)
+    data_config = replace(data_config, root=_absolute(data_config.root))  # a run is used from other folders, too
+    model_config = replace(model_config, weights=_absolute(model_config.weights))
     device = pick_device(train_config.device)
     pretrained = None
     if model_config.weights not in (None, "none"):
@@ -75,6 +78,8 @@ def train(
     dataset = data if isinstance(data, Dataset) else open_with(str(data), data_config)
     shapes = sample_shapes(dataset)
     contract, why_contract = choose_contract(shapes, data_config, pretrained)
+    if not pretrained:
+        require_model(model_config.model, contract, len(dataset.classes))
     limit = train_config.seconds()
 
     with _new_run(dataset, out) as run, run.lock():
@@ -92,19 +97,8 @@ def train(
             num_pictures=len(parts["train"]), config=train_config, seconds_left=_left(started, limit), device=device,
         )  # fmt: skip
         work = _Work(
-            dataset,
-            pack,
-            parts,
-            contract,
-            architecture,
-            pretrained,
-            train_config,
-            device,
-            run,
-            tell,
-            started,
-            limit,
-        )
+            dataset, pack, parts, contract, architecture, pretrained, train_config, device, run, tell, started, limit
+        )  # fmt: skip
         freeze = model_config.freeze
         if freeze is None:  # fastnet has no plain last layer, and is small enough to train on as a whole
             freeze = pretrained is not None and architecture.family != "fastnet"
@@ -118,7 +112,7 @@ def train(
         else:
             reasons.append("the pretrained layers stay as they are; the last layer is fitted on what they see")
         run.update(
-            name=dataset.name, source=dataset.source, kind=dataset.kind, classes=list(dataset.classes),
+            name=dataset.name, source=_absolute(dataset.source), kind=dataset.kind, classes=list(dataset.classes),
             config={"data": asdict(data_config), "model": asdict(model_config), "train": asdict(train_config)},
             contract=contract.to_dict(), architecture=architecture.to_dict(), recipe=recipe and recipe.to_dict(),
             plan=reasons, notes=[*dataset.notes, *manifest.notes], fingerprint=manifest.fingerprint(),
@@ -284,6 +278,11 @@ def _split_settings(settings: dict[str, Any]) -> tuple[DataConfig, ModelConfig, 
         kind(**{f.name: settings[f.name] for f in fields(kind) if f.name in settings}) for kind in kinds
     )
     return data, model, training  # type: ignore[return-value]
+
+
+def _absolute(path: str | None) -> str | None:
+    """`path` from the root of the disk when something is there; other words ('digits', 'imagenet') as they are."""
+    return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -89,6 +89,14 @@ def choose_contract(
     return contract, ", ".join(why)
 
 
+def require_model(model: str, contract: PixelContract, num_classes: int) -> None:
+    """Raises UnknownNameError, SpecError or ShapeError when the asked network cannot be: before any picture is read."""
+    if model != "auto":
+        with torch.device("meta"):
+            shape = (contract.channels, contract.height, contract.width)
+            build(find_architecture(model), input_shape=shape, num_classes=max(num_classes, 2))
+
+
 def with_statistics(contract: PixelContract, pictures: Pictures) -> PixelContract:
     """The contract with mean and standard deviation of (at most 5,000) training pictures, per channel."""
     some = pictures.subset(5000, seed=0)
@@ -158,12 +166,7 @@ def measure_speed(
         candidates = [("fp32", True), ("fp32", False), ("bf16", True)]
         if device.type == "mps":
             candidates = candidates[:2]
-        measured = {}
-        for precision, channels_last in candidates:
-            measured[f"{precision} {channels_last}"] = _seconds_a_step(
-                copy.deepcopy(module), contract, x, device, precision, channels_last
-            )
-        known[key] = measured
+        known[key] = _seconds_a_step(module, contract, x, device, candidates)
         with storage_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, known)
@@ -182,18 +185,33 @@ def fastest(speed: dict[tuple[str, bool], float]) -> tuple[str, bool]:
 
 
 def _seconds_a_step(
+    module: nn.Module, contract: PixelContract, pixels: torch.Tensor, device: torch.device,
+    candidates: Sequence[tuple[str, bool]],
+) -> dict[str, float]:  # fmt: skip
+    """The fastest of four steps of each candidate, fewer when they take long. The candidates take turns, so that what else
+    the machine does for a moment meets all of them alike."""
+    steps = {f"{p} {c}": _one_step(copy.deepcopy(module), contract, pixels, device, p, c) for p, c in candidates}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    while min(map(len, times.values())) < 4 and sum(map(sum, times.values())) < 6:
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - started)
+    return {name: min(seconds) for name, seconds in times.items()}
+
+
+def _one_step(
     module: nn.Module, contract: PixelContract, pixels: torch.Tensor, device: torch.device, precision: str,
     channels_last: bool,
-) -> float:  # fmt: skip
-    """Median of three steps after one that warms up; fewer when they take long."""
+) -> Callable[[], None]:  # fmt: skip
+    """A training step on `pixels`, to be called again and again; it changes the module next to nothing."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     module = module.to(device=device, memory_format=memory_format).train()  # type: ignore[call-overload]
     optimizer = make_optimizer(module, "sgd", learning_rate=1e-6, weight_decay=0.0, momentum=0.9)
     x = contract.tensor(pixels.to(device)).contiguous(memory_format=memory_format)
     y = torch.zeros(len(x), dtype=torch.long, device=device)
-    times: list[float] = []
-    while len(times) < 4 and sum(times) < 2:
-        started = time.perf_counter()
+
+    def step() -> None:
         with autocast(device, precision):
             logits = module(x)
         loss = F.cross_entropy(logits.float(), y)
@@ -201,8 +219,8 @@ def _seconds_a_step(
         loss.backward()
         optimizer.step()
         loss.item()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:] or times)
+
+    return step
 
 
 def plan_recipe(
