@@ -205,7 +205,12 @@ def test_the_speed_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, bool]] = []
 
     def fake(
-        module: nn.Module, contract: PixelContract, x: torch.Tensor, device: torch.device, candidates: Any
+        module: nn.Module,
+        contract: PixelContract,
+        x: torch.Tensor,
+        device: torch.device,
+        candidates: Any,
+        training: bool,
     ) -> dict[str, float]:
         assert x.shape == (16, 8, 8, 1)
         asked.extend(candidates)

@@ -23,7 +23,7 @@ from pellucid.files import atomic_write, storage_errors, write_json
 from pellucid.model.zoo import Architecture, build
 
 FORMAT = 1
-_BATCH = 256
+_BATCH_PIXELS = 2**20  # of the input, a batch: keeps the maps of a large network near the processor
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,8 @@ class Classifier:
 
     def predict_proba(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, C), as `contract.pixels` gives them, -> float32 (N, len(classes)), rows sum to 1."""
-        rows = [self._batch(pixels[start : start + _BATCH]) for start in range(0, len(pixels), _BATCH)]
+        size = min(256, max(8, _BATCH_PIXELS // (self.contract.height * self.contract.width)))
+        rows = [self._batch(pixels[start : start + size]) for start in range(0, len(pixels), size)]
         return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
 
     def rank(self, probabilities: np.ndarray) -> Prediction:

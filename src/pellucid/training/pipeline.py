@@ -238,7 +238,7 @@ def _fit_and_save(work: _Work, recipe: Recipe | None, *, checkpoint: Any = None,
 def _fit_last_layer(work: _Work, module: nn.Module, should_stop: Callable[[], bool]) -> str:
     assert work.pretrained is not None
     weights = hashlib.sha256(work.pretrained.file.read_bytes()).hexdigest()
-    speed = measure_speed(work.architecture, module, work.contract, 32, work.device, work.config)
+    speed = measure_speed(work.architecture, module, work.contract, 32, work.device, work.config, training=False)
     precision, _ = fastest(speed)
     fitted = fit_head(
         module, work.parts["train"], work.parts["validation"], contract=work.contract,

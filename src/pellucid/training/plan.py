@@ -145,16 +145,17 @@ def default_batch(num_pictures: int) -> int:
 
 def measure_speed(
     architecture: Architecture, module: nn.Module, contract: PixelContract, batch: int, device: torch.device,
-    config: TrainConfig,
+    config: TrainConfig, training: bool = True,
 ) -> dict[tuple[str, bool], float]:  # fmt: skip
-    """Seconds a training step by (precision, channels_last), measured here once and kept in the cache.
+    """Seconds a step by (precision, channels_last), measured here once and kept in the cache. A step trains, or without
+    `training` only looks.
 
     Kept, so that one machine chooses alike every time and equal commands give equal results.
     """
     file = cache_folder() / "speed.json"
     machine = describe_machine(device)
     shape = [batch, contract.channels, contract.height, contract.width]
-    identity = [str(architecture), shape, config.optimizer, machine["processor"], machine["threads"],
+    identity = [str(architecture), shape, training, machine["processor"], machine["threads"],
                 machine["device"], machine["versions"]["torch"]]  # fmt: skip
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     try:
@@ -166,7 +167,7 @@ def measure_speed(
         candidates = [("fp32", True), ("fp32", False), ("bf16", True)]
         if device.type == "mps":
             candidates = candidates[:2]
-        known[key] = _seconds_a_step(module, contract, x, device, candidates)
+        known[key] = _seconds_a_step(module, contract, x, device, candidates, training)
         with storage_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, known)
@@ -186,11 +187,13 @@ def fastest(speed: dict[tuple[str, bool], float]) -> tuple[str, bool]:
 
 def _seconds_a_step(
     module: nn.Module, contract: PixelContract, pixels: torch.Tensor, device: torch.device,
-    candidates: Sequence[tuple[str, bool]],
+    candidates: Sequence[tuple[str, bool]], training: bool,
 ) -> dict[str, float]:  # fmt: skip
     """The fastest of four steps of each candidate, fewer when they take long. The candidates take turns, so that what else
     the machine does for a moment meets all of them alike."""
-    steps = {f"{p} {c}": _one_step(copy.deepcopy(module), contract, pixels, device, p, c) for p, c in candidates}
+    steps = {
+        f"{p} {c}": _one_step(copy.deepcopy(module), contract, pixels, device, p, c, training) for p, c in candidates
+    }
     times: dict[str, list[float]] = {name: [] for name in steps}
     while min(map(len, times.values())) < 4 and sum(map(sum, times.values())) < 6:
         for name, step in steps.items():
@@ -202,14 +205,18 @@ def _seconds_a_step(
 
 def _one_step(
     module: nn.Module, contract: PixelContract, pixels: torch.Tensor, device: torch.device, precision: str,
-    channels_last: bool,
+    channels_last: bool, training: bool,
 ) -> Callable[[], None]:  # fmt: skip
-    """A training step on `pixels`, to be called again and again; it changes the module next to nothing."""
+    """A step on `pixels`, to be called again and again; it changes the module next to nothing."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    module = module.to(device=device, memory_format=memory_format).train()  # type: ignore[call-overload]
+    module = module.to(device=device, memory_format=memory_format).train(training)  # type: ignore[call-overload]
     optimizer = make_optimizer(module, "sgd", learning_rate=1e-6, weight_decay=0.0, momentum=0.9)
     x = contract.tensor(pixels.to(device)).contiguous(memory_format=memory_format)
     y = torch.zeros(len(x), dtype=torch.long, device=device)
+
+    def look() -> None:
+        with torch.inference_mode(), autocast(device, precision):
+            module(x).float().sum().item()
 
     def step() -> None:
         with autocast(device, precision):
@@ -220,7 +227,7 @@ def _one_step(
         optimizer.step()
         loss.item()
 
-    return step
+    return step if training else look
 
 
 def plan_recipe(

@@ -27,7 +27,7 @@ from pellucid.model.zoo import head_of
 from pellucid.training.loop import OnEvent, autocast
 
 _STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)  # scikit-learn's C, on standardised features
-_BATCH = 64
+_BATCH = 16  # small: the maps of a batch stay in the cache of the processor
 _NO_PLAIN_HEAD = (
     "The network does not end in a plain fully connected layer with a bias, so its last layer cannot be fitted by itself. "
     "Train all of it with --no-freeze."
