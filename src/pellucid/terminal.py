@@ -68,6 +68,11 @@ class TrainingScreen:
     def _on_features(self, event: dict[str, Any]) -> None:
         self._bar.show("looking at the pictures", event["step"], event["total"])
 
+    def _on_time_is_up(self, event: dict[str, Any]) -> None:
+        self._bar.say(
+            f"the time allows a look at {event['done']:,} of {event['total']:,} pictures; not all are learned from"
+        )
+
     def _on_head(self, event: dict[str, Any]) -> None:
         self._bar.say(
             f"last layer, C {event['strength']:g}: validation accuracy {event['valid_accuracy']:.4f}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def fitted(
     events: list[dict[str, Any]] = []
     arguments: dict[str, Any] = {
         "contract": CONTRACT, "num_classes": num_classes, "key": "weights and pictures", "device": torch.device("cpu"),
-        "precision": "fp32", "balanced": False, "on_event": events.append,
+        "precision": "fp32", "balanced": False, "seed": 0, "on_event": events.append,
     }  # fmt: skip
     fit = fit_head(
         module, Pictures(pixels, labels, np.arange(border)), Pictures(pixels, labels, np.arange(border, len(labels))),
@@ -114,7 +115,7 @@ def test_the_network_answers_as_scikit_learn_does_on_its_features(
     found = probabilities(module, pixels)
     np.testing.assert_allclose(found, answers[fit.strength], atol=1e-3)
     assert fit.accuracy == pytest.approx(np.mean(found[border:].argmax(1) == labels[border:]))
-    assert [event["strength"] for event in events if event["event"] == "head"] == list(STRENGTHS)
+    assert sorted(event["strength"] for event in events if event["event"] == "head") == list(STRENGTHS)
 
 
 def test_frozen_layers_stay_as_they_are(weights: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
@@ -156,6 +157,33 @@ def test_a_stop_on_the_way_gives_nothing_and_changes_nothing(
     assert len(events) == 1
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
     assert fitted(module, *pictures, 3)[0] is not None  # nothing half-seen was kept as whole
+
+
+def test_when_the_time_is_up_fewer_pictures_and_strengths_do(
+    weights: Path, pictures: tuple[np.ndarray, np.ndarray], own_cache: Path
+) -> None:
+    module = network(weights, 3)
+    fit, events = fitted(module, *pictures, 3, deadline=time.monotonic() - 1)
+    told = [event for event in events if event["event"] == "time_is_up"]
+    assert told == [{"event": "time_is_up", "done": 112, "total": 240}]  # 80 to validate on, 30 to learn from, by 16
+    assert sum(event["event"] == "head" for event in events) == 1
+    assert fit is not None
+    answers = probabilities(module, pictures[0])[160:].argmax(1)
+    assert fit.accuracy == pytest.approx(np.mean(answers == pictures[1][160:]))
+    assert fit.accuracy > 0.6
+    assert not list((own_cache / "features").glob("*.npy"))  # a part is not kept as the whole
+    other, _ = fitted(network(weights, 3), *pictures, 3, deadline=time.monotonic() - 1, seed=1)
+    assert other is not None
+    assert other.loss != fit.loss  # the seed decides which pictures
+
+
+def test_with_time_enough_a_deadline_changes_nothing(weights: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    plain, limited = network(weights, 3), network(weights, 3)
+    fit, _ = fitted(plain, *pictures, 3)
+    again, events = fitted(limited, *pictures, 3, deadline=time.monotonic() + 3600)
+    assert fit == again
+    assert not any(event["event"] == "time_is_up" for event in events)
+    np.testing.assert_array_equal(probabilities(plain, pictures[0]), probabilities(limited, pictures[0]))
 
 
 @pytest.mark.parametrize("present", [(0, 2), (0, 1, 2)])

@@ -137,7 +137,7 @@ def fit(
         on_event({"event": "checkpoint", "step": step})
 
     started = last_told = last_saved = time.monotonic()
-    first_step, stopped = step, "done"
+    first_step, stopped, score_seconds = step, "done", None
     batches: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(())
     value = 0.0
     while step < total:
@@ -172,10 +172,18 @@ def fit(
             on_event({"event": "step", "step": step, "total": total, "epoch": step / steps_per_epoch, "loss": value,
                       "learning_rate": rate, "pictures_per_second": (step - first_step) * recipe.batch_size / seconds})  # fmt: skip
         if deadline is not None and step < total:
-            affordable = _affordable(step, total, seconds=now - started, done=step - first_step, left=deadline - now)
+            seconds, done = now - started, step - first_step
+            if (
+                score_seconds is None
+            ):  # a picture that is only looked at takes half as long as one that is learned, at most
+                left = deadline - now - seconds / done * len(valid) / recipe.batch_size / 2
+            else:
+                left = deadline - now - score_seconds
+            affordable = _affordable(step, total, seconds=seconds, done=done, left=left)
             total = min(affordable, max(recipe.max_steps, step + 1))
         if step % steps_per_epoch == 0 or step >= total:
             scores = score(average.module if average else module, valid_loader, recipe, class_weights)
+            score_seconds = time.monotonic() - now
             if not math.isfinite(scores["loss"]):
                 stopped = "diverged"
                 on_event({"event": "diverged", "step": step, "loss": str(scores["loss"])})

@@ -48,7 +48,7 @@ from pellucid.training.plan import (
     sample_shapes,
     with_statistics,
 )
-from pellucid.training.transfer import fit_head
+from pellucid.training.transfer import HeadFit, fit_head
 
 
 def train(
@@ -204,10 +204,18 @@ def _fit_and_save(work: _Work, recipe: Recipe | None, *, checkpoint: Any = None,
     run, tell = work.run, work.tell
     run.update(state="running")
     module = work.new_module()
-    deadline = None if work.limit is None else work.started + work.limit - _closing_seconds(work.limit)
+    deadline = None
+    if work.limit is not None:
+        deadline = work.started + work.limit - _closing_seconds(work.limit)
+        if recipe:
+            deadline -= _seconds_of_validation(work, module)
+    valid = None
     with _interruptible() as should_stop, _told_how_to_go_on(run):
         if recipe is None:
-            stopped, epochs = _fit_last_layer(work, module, should_stop), None
+            fitted = _fit_last_layer(work, module, deadline, should_stop)
+            stopped, epochs = "done" if fitted else "interrupted", None
+            if fitted:
+                valid = _accuracy(round(fitted.accuracy * len(work.parts["validation"])), len(work.parts["validation"]))
         else:
             result = fit(
                 module, work.parts["train"], work.parts["validation"], contract=work.contract, recipe=recipe,
@@ -223,7 +231,7 @@ def _fit_and_save(work: _Work, recipe: Recipe | None, *, checkpoint: Any = None,
         origin = work.pretrained.origin if work.pretrained else "trained from scratch"
         classifier = Classifier(module, work.dataset.classes, work.contract, work.architecture, {"origin": origin})
         classifier.save(run.path / "model")
-        summary["valid"] = _validation(classifier, work.parts["validation"])
+        summary["valid"] = valid or _validation(classifier, work.parts["validation"])
         summary["seconds"] = round(seconds_before + time.monotonic() - work.started, 2)
     state = "finished" if stopped in ("done", "early") else stopped.split()[0]
     run.update(state=state, **summary)
@@ -235,18 +243,19 @@ def _fit_and_save(work: _Work, recipe: Recipe | None, *, checkpoint: Any = None,
         )
 
 
-def _fit_last_layer(work: _Work, module: nn.Module, should_stop: Callable[[], bool]) -> str:
+def _fit_last_layer(
+    work: _Work, module: nn.Module, deadline: float | None, should_stop: Callable[[], bool]
+) -> HeadFit | None:
     assert work.pretrained is not None
     weights = hashlib.sha256(work.pretrained.file.read_bytes()).hexdigest()
     speed = measure_speed(work.architecture, module, work.contract, 32, work.device, work.config, training=False)
     precision, _ = fastest(speed)
-    fitted = fit_head(
+    return fit_head(
         module, work.parts["train"], work.parts["validation"], contract=work.contract,
         num_classes=len(work.dataset.classes), key=f"{weights} {work.pack.file.name}", device=work.device,
-        precision=precision, balanced=work.config.class_weights == "balanced", on_event=work.tell,
-        should_stop=should_stop,
+        precision=precision, balanced=work.config.class_weights == "balanced", seed=work.config.seed,
+        on_event=work.tell, deadline=deadline, should_stop=should_stop,
     )  # fmt: skip
-    return "interrupted" if fitted is None else "done"
 
 
 def _validation(classifier: Classifier, valid: Pictures) -> dict[str, Any]:
@@ -255,12 +264,26 @@ def _validation(classifier: Classifier, valid: Pictures) -> dict[str, Any]:
         int((classifier.predict_proba(valid.pixels[rows]).argmax(1) == valid.labels[rows]).sum())
         for rows in np.array_split(valid.indices, -(-len(valid) // 1024))
     )
-    return {"n": len(valid), "accuracy": wilson(right, len(valid)).to_dict()}
+    return _accuracy(right, len(valid))
+
+
+def _accuracy(right: int, n: int) -> dict[str, Any]:
+    return {"n": n, "accuracy": wilson(right, n).to_dict()}
 
 
 def _closing_seconds(limit: float) -> float:
-    """Time kept back for the last validation, for saving and for the end of the process."""
-    return 1.5 + 0.02 * limit
+    """Time kept back for saving and for the end of the process."""
+    return 1.0 + 0.02 * limit
+
+
+def _seconds_of_validation(work: _Work, module: nn.Module) -> float:
+    """How long the last validation will take, from a part of it."""
+    valid = work.parts["validation"]
+    part = valid.subset(max(64, len(valid) // 16), seed=0)
+    classifier = Classifier(module, work.dataset.classes, work.contract, work.architecture)
+    started = time.monotonic()
+    _validation(classifier, part)
+    return (time.monotonic() - started) * len(valid) / len(part)
 
 
 def _left(started: float, limit: float | None) -> float | None:

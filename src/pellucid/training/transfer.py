@@ -2,7 +2,8 @@
 
 The frozen layers run once per picture; their outputs (features) are kept in the cache under a key of weights, contract
 and pictures, so that another try takes seconds. The last layer is a logistic regression whose strength is chosen on the
-validation pictures, so there is no learning rate and no seed in the result.
+validation pictures, so there is no learning rate in the result. When time is short, the validation pictures are looked at
+first and then as many training pictures as the time allows, drawn with the seed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,8 +28,10 @@ from pellucid.files import atomic_write, cache_folder, storage_errors
 from pellucid.model.zoo import head_of
 from pellucid.training.loop import OnEvent, autocast
 
-_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)  # scikit-learn's C, on standardised features
+_STRENGTHS = (0.003, 0.001, 0.01, 0.0003, 0.03, 0.1)  # scikit-learn's C, on standardised features; the likeliest first
 _BATCH = 16  # small: the maps of a batch stay in the cache of the processor
+_FEWEST = 10  # training pictures a class that are looked at even when the time is up
+_FITTING_SHARE = 0.15  # of the time left, kept for the regressions
 _NO_PLAIN_HEAD = (
     "The network does not end in a plain fully connected layer with a bias, so its last layer cannot be fitted by itself. "
     "Train all of it with --no-freeze."
@@ -54,36 +58,44 @@ def fit_head(
     device: torch.device,
     precision: str,
     balanced: bool,
+    seed: int,
     on_event: OnEvent,
+    deadline: float | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> HeadFit | None:
     """Fits the last layer of `module` in place; None when `should_stop` said yes on the way.
 
-    `key` names weights and pictures in the cache. Raises ShapeError when the logits are not simply what a fully connected
-    last layer with a bias gives.
+    `key` names weights and pictures in the cache. `deadline` is a reading of time.monotonic(): a part of the time before it
+    is kept for the fitting, and when it comes near, fewer pictures and strengths must do; `seed` decides which.
+    Raises ShapeError when the logits are not simply what a fully connected last layer with a bias gives.
     """
     if head_of(module)[1].bias is None:
         raise ShapeError(_NO_PLAIN_HEAD)
-    everything = Pictures(train.pixels, train.labels, np.concatenate([train.indices, valid.indices]))
+    order = np.concatenate([valid.indices, np.random.default_rng(seed).permutation(train.indices)])
     features = _features(
-        module, everything, contract, key=key, device=device, precision=precision, on_event=on_event,
-        should_stop=should_stop,
+        module, Pictures(train.pixels, train.labels, order), contract, key=key, device=device, precision=precision,
+        on_event=on_event, should_stop=should_stop, fewest=len(valid) + _FEWEST * num_classes,
+        deadline=None if deadline is None else deadline - _FITTING_SHARE * (deadline - time.monotonic()),
     )  # fmt: skip
     if features is None:
         return None
-    x, x_valid = features[: len(train)], features[len(train) :]
-    y, y_valid = train.labels[train.indices], valid.labels[valid.indices]
+    x_valid, x = features[: len(valid)], features[len(valid) :]
+    y_valid, y = valid.labels[valid.indices], train.labels[order[len(valid) : len(features)]]
     mean, std = x.mean(0), x.std(0) + 1e-6
     x, x_valid = (x - mean) / std, (x_valid - mean) / std
 
     best: tuple[HeadFit, np.ndarray, np.ndarray] | None = None
     for step, strength in enumerate(_STRENGTHS, 1):
+        started = time.monotonic()
         weight, bias = _logistic_regression(x, y, strength, num_classes, balanced)
         fitted = HeadFit(strength, *_accuracy_and_loss(x_valid @ weight.T + bias, y_valid))
         on_event({"event": "head", "step": step, "total": len(_STRENGTHS), "strength": strength,
                   "valid_accuracy": fitted.accuracy, "valid_loss": fitted.loss})  # fmt: skip
         if best is None or fitted.loss < best[0].loss:
             best = (fitted, weight, bias)
+        now = time.monotonic()
+        if deadline is not None and now + 1.5 * (now - started) > deadline:
+            break
     assert best is not None
     fitted, weight, bias = best
     weight = weight / std  # the standardisation moves into the layer
@@ -105,12 +117,19 @@ def _features(
     precision: str,
     on_event: OnEvent,
     should_stop: Callable[[], bool],
+    fewest: int,
+    deadline: float | None,
 ) -> np.ndarray | None:
-    """float32 (N, width): what the last layer of `module` receives for each picture; from the cache when it is there."""
-    identity = json.dumps([key, contract.to_dict(), precision], sort_keys=True).encode() + pictures.indices.tobytes()
+    """float32 (N, width): what the last layer of `module` receives for each picture; from the cache when it is there.
+
+    Only the first of them, but at least `fewest`, when `deadline` comes before the end; these are not kept.
+    """
+    by_row = np.argsort(pictures.indices)  # kept in the order of the rows, so that every seed finds them
+    identity = json.dumps([key, contract.to_dict(), precision], sort_keys=True).encode()
+    identity += pictures.indices[by_row].tobytes()
     file = cache_folder() / "features" / f"{hashlib.sha256(identity).hexdigest()[:32]}.npy"
     if file.exists():
-        return np.load(file, allow_pickle=False)
+        return np.load(file, allow_pickle=False)[np.argsort(by_row)]
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
 
@@ -131,11 +150,15 @@ def _features(
                 on_event({"event": "features", "step": step, "total": len(loader)})
                 if should_stop():
                     return None
+                done = step * _BATCH
+                if deadline is not None and fewest <= done < len(pictures) and time.monotonic() > deadline:
+                    on_event({"event": "time_is_up", "done": done, "total": len(pictures)})
+                    return np.concatenate(seen)
     finally:
         hook.remove()
     features = np.concatenate(seen)
     content = io.BytesIO()
-    np.save(content, features)
+    np.save(content, features[by_row])
     atomic_write(file, content.getvalue())
     return features
 
@@ -146,9 +169,10 @@ def _logistic_regression(
     """Weights (num_classes, width) and biases (num_classes,); a class that has no picture gets a bias far below all."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     model = LogisticRegression(C=strength, max_iter=300, tol=1e-3, class_weight="balanced" if balanced else None)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1, "blas"):  # threads wait for each other 20 times as long
         warnings.simplefilter("ignore", ConvergenceWarning)  # 300 iterations from zero are enough to rank strengths
         model.fit(x, y)
     weight = np.zeros((num_classes, x.shape[1]), np.float32)
