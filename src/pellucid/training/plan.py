@@ -33,6 +33,7 @@ from pellucid.training.optimizer import make_optimizer
 _SMALL = 96  # pictures with sides up to this keep their own size and are learned from scratch by fastnet
 _PHOTO_SIDE = 128  # photographs without pretrained weights
 _SAMPLE = 200
+_PROBE = 128  # pictures of a measured step; a step's time grows with its pictures
 # The widest of these that gets so many epochs in the time is taken; measured in docs/decisions/003-fastnet.md.
 _FASTNETS = ((64, 256, 256), (32, 128, 128), (24, 96, 128), (16, 64, 64), (8, 32, 32))
 _FASTNET_EPOCHS = 5
@@ -154,7 +155,8 @@ def measure_speed(
     """
     file = cache_folder() / "speed.json"
     machine = describe_machine(device)
-    shape = [batch, contract.channels, contract.height, contract.width]
+    probe = min(batch, _PROBE)
+    shape = [probe, contract.channels, contract.height, contract.width]
     identity = [str(architecture), shape, training, machine["processor"], machine["threads"],
                 machine["device"], machine["versions"]["torch"]]  # fmt: skip
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
@@ -163,7 +165,7 @@ def measure_speed(
     except (OSError, ValueError):
         known = {}
     if key not in known:
-        x = torch.randint(0, 256, (batch, contract.height, contract.width, contract.channels), dtype=torch.uint8)
+        x = torch.randint(0, 256, (probe, contract.height, contract.width, contract.channels), dtype=torch.uint8)
         candidates = [("fp32", True), ("fp32", False), ("bf16", True)]
         if device.type == "mps":
             candidates = candidates[:2]
@@ -176,7 +178,7 @@ def measure_speed(
     for name, seconds in known[key].items():
         precision, channels_last = name.split()
         if wanted in (None, precision):
-            found[precision, channels_last == "True"] = float(seconds)
+            found[precision, channels_last == "True"] = float(seconds) * batch / probe
     return found
 
 
