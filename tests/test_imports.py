@@ -24,6 +24,8 @@ MAY_IMPORT = {
     "model": BASE | {"data", "model"},
     "evaluation": BASE | {"run", "data", "model", "evaluation"},
     "training": BASE | {"run", "data", "model", "evaluation", "training"},
+    "explain": BASE | {"data", "model", "evaluation", "explain"},
+    "lessons": BASE | {"data", "model", "evaluation", "explain", "lessons"},
     "terminal": BASE,
     "demo": BASE | {"run", "data", "model", "evaluation", "training"},
     "cli": BASE | {"run", "data", "model", "evaluation", "training", "terminal", "demo"},

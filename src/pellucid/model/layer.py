@@ -8,6 +8,8 @@
     bn              batch normalization
     dropout0.5      forgets half of the values while training
     relu leakyrelu gelu silu tanh sigmoid softplus elu
+    softmax         over the channels of each position, or over all features
+    step            1 from 0 on, else 0; nothing before it can learn, since it lets no gradient through
 
 Options follow a comma: `conv96,k11,s4,p2`. k kernel, s stride, p padding, d dilation: one number, or height x
 width as in `k3x5`; g groups: one number. Padding is also `pnone`, `psame` (keeps the size at stride 1) or
@@ -17,15 +19,16 @@ width as in `k3x5`; g groups: one number. Padding is also `pnone`, `psame` (keep
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
+from functools import partial
 from math import prod
 from typing import Any
 
 from torch import nn
 
-from pellucid.errors import SpecError, nearest
+from pellucid.errors import ShapeError, SpecError, nearest
 from pellucid.model.arithmetic import (
     conv_macs,
     conv_parameters,
@@ -34,11 +37,13 @@ from pellucid.model.arithmetic import (
     effective_kernel,
     output_size,
     same_padding,
+    smallest_input,
 )
+from pellucid.model.modules import Step
 
 Shape = tuple[int, ...]  # (channels, height, width) or (features,)
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leakyrelu": nn.LeakyReLU,
     "gelu": nn.GELU,
@@ -47,6 +52,8 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "softplus": nn.Softplus,
     "elu": nn.ELU,
+    "softmax": partial(nn.Softmax, dim=1),
+    "step": Step,
 }
 GLOBAL = ("globalpool", "globalmaxpool")
 SLIDING = {"conv": (3, 3), "pool": (2, 2), "avgpool": (2, 2)}  # kind: its kernel unless one is given
@@ -59,8 +66,13 @@ _TAKES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*GLOBAL, "bn", "flatten", *_ACTIVATIONS), ()),
 }
 _ALIASES = {"maxpool": "pool"}
+_BLOCKS = ("residual",)  # read by `spec`; named here where the layers are listed
 _OPTIONS = {"k": "kernel", "s": "stride", "p": "padding", "d": "dilation", "g": "groups"}
 _LARGEST_NUMBER = 1_000_000
+
+
+class TooSmallError(ShapeError):
+    """A kernel that does not fit into the maps that a layer receives."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +131,21 @@ class Layer:
         return {name: getattr(self, name)[axis] for name in ("kernel", "padding", "stride", "dilation")}
 
     def output(self, shape: Shape) -> Shape:
-        """The shape that comes out. Raises ShapeError when the kernel does not fit."""
+        """The shape that comes out. Raises TooSmallError when the kernel does not fit, ShapeError for uneven groups."""
         if self.kind in SLIDING:
+            needed = [smallest_input(1, **self.along(axis)) for axis in (0, 1)]
+            if shape[1] < needed[0] or shape[2] < needed[1]:
+                window = sides([effective_kernel(*pair) for pair in zip(self.kernel, self.dilation, strict=True)])
+                padding = f"with padding {short(self.padding)}" if any(self.padding) else "without padding"
+                raise TooSmallError(
+                    f"received {sides(shape[1:])} feature maps, but a {window} kernel {padding} needs at least "
+                    f"{sides(needed)}."
+                )
+            if shape[0] % self.groups:
+                raise ShapeError(
+                    f"received {shape[0]} channels, which {self.groups} groups cannot share evenly. "
+                    f"Use a number of groups that divides {shape[0]}."
+                )
             return (self.outputs or shape[0], *(output_size(shape[1 + i], **self.along(i)) for i in (0, 1)))
         if self.kind in GLOBAL:
             return (shape[0], 1, 1)
@@ -262,7 +287,7 @@ def _check_number(name: str, value: Any) -> None:
 
 
 def _unknown_kind(kind: str) -> str:
-    known = [*_TAKES, *_ALIASES]
+    known = [*_TAKES, *_ALIASES, *_BLOCKS]
     hint = nearest(kind, known)
     return f"'{kind:.40}' is not a layer.{' ' * bool(hint)}{hint} The layers are: {', '.join(known)}."
 

@@ -204,6 +204,12 @@ def _sum_over(field: Field, gone: tuple[int, ...], keepdim: bool) -> Field:
     return replace(reduced, whole=field.whole | whole)
 
 
+def _softmax(call: Call) -> Field:
+    """Each value is divided by a sum over one dimension, so it sees what the whole dimension sees."""
+    summed = _sum_over(call.first, (call["dim"] % len(call.output),), keepdim=True)
+    return replace(summed, dims=call.first.dims)
+
+
 def _matmul(call: Call) -> Field:
     left, right = (call.field(tensor) for tensor in call.tensors[-2:])  # a bias comes before them
     rank = len(call.output)
@@ -329,6 +335,7 @@ _RULES: dict[Any, Callable[[Call], Field | None]] = {
     **dict.fromkeys((aten.mm, aten.addmm, aten.bmm, aten.baddbmm), _matmul),
     **dict.fromkeys((aten.mean, aten.sum, aten.amax, aten.max, aten.var, aten.std), _reduce),
     aten.linalg_vector_norm: _reduce,
+    aten._softmax: _softmax,
     **dict.fromkeys((aten.view, aten._unsafe_view, aten.unsqueeze, aten.squeeze), _view),
     **dict.fromkeys((aten.permute, aten.transpose, aten.t), _permute),
     **dict.fromkeys((aten.cat, aten.split, aten.split_with_sizes, aten.expand), _elementwise),

@@ -21,11 +21,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from pellucid.errors import ShapeError
 from pellucid.model.receptive import Call, Field, carry
+from pellucid.model.table import ruled
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One call of one layer. `output` has no batch dimension and is () for a layer that did not run.
+    """One call of one layer. `input` and `output` have no batch dimension and are () for a layer that did not run.
 
     `receptive_field` is the (height, width) in pixels that one output value sees, even beyond the picture's
     border, or no more than the picture after a global operation; None where the output does not depend on the
@@ -34,6 +35,7 @@ class LayerRow:
 
     name: str
     kind: str
+    input: tuple[int, ...]
     output: tuple[int, ...]
     parameters: int
     macs: int
@@ -72,16 +74,7 @@ class Summary:
             output = _times(row.output) or "-"
             table.append((row.name, row.kind, output, f"{row.parameters:,}", f"{row.macs:,}", sees))
         table.append(("total", "", "", f"{self.parameters:,}", f"{self.macs:,}", ""))
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(
-                text.ljust(width) if column < 2 else text.rjust(width)
-                for column, (text, width) in enumerate(zip(texts, widths, strict=True))
-            ).rstrip()
-            for texts in table
-        ]
-        rule = "-" * max(map(len, lines))
-        return "\n".join([f"input {_times(self.input_shape)}", "", lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        return f"input {_times(self.input_shape)}\n\n{ruled(table)}"
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -124,6 +117,7 @@ class _Draft:
     listed: bool  # also without parameters and macs of its own
     parameters: int
     macs: int = 0
+    input: tuple[int, ...] = ()
     output: tuple[int, ...] = ()
     receptive_field: tuple[int, int] | None = None
 
@@ -147,7 +141,7 @@ class _Tracer(TorchDispatchMode):
         idle = [self._draft(module) for module in self.names]  # all parameters that no call has counted
         kept = [draft for draft in self.drafts if draft.listed or draft.parameters or draft.macs]
         kept += [draft for draft in idle if draft.parameters]
-        return tuple(LayerRow(d.name, d.kind, d.output, d.parameters, d.macs, d.receptive_field) for d in kept)
+        return tuple(LayerRow(d.name, d.kind, d.input, d.output, d.parameters, d.macs, d.receptive_field) for d in kept)
 
     def _draft(self, module: nn.Module) -> _Draft:
         own = set(module.parameters(recurse=False)) - self.counted
@@ -161,8 +155,11 @@ class _Tracer(TorchDispatchMode):
         )
 
     def _enter(self, module: nn.Module, args: Any) -> None:
-        self.running.append(self._draft(module))
-        self.drafts.append(self.running[-1])
+        draft = self._draft(module)
+        for tensor in _tensors(args)[:1]:
+            draft.input = tuple(tensor.shape[1:])
+        self.running.append(draft)
+        self.drafts.append(draft)
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         draft = self.running.pop()

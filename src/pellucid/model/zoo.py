@@ -18,6 +18,7 @@ from torch import nn
 
 from pellucid.errors import ShapeError, UnknownNameError, WeightsError, nearest
 from pellucid.files import atomic_write, cache_folder, storage_errors
+from pellucid.model.courses import COURSE
 from pellucid.model.fastnet import FastNet, parse_widths
 from pellucid.model.spec import build_spec, parse_spec
 
@@ -52,17 +53,18 @@ def find_architecture(name: str, options: Mapping[str, str] | None = None) -> Ar
     Raises UnknownNameError with the nearest names, SpecError for a network text that cannot be parsed.
     """
     name = name.strip()
+    name = COURSE[name].network if name in COURSE else name
     if name.startswith("fastnet"):
         parse_widths(name)
         return Architecture("fastnet", name)
-    if " " in name or "," in name or (name.startswith("conv") and name[4:5].isdigit()):
+    if any(c in name for c in " ,[") or (name.startswith("conv") and name[4:5].isdigit()):
         return Architecture("spec", str(parse_spec(name)))
     timm_names, torchvision_names = _timm_names(), _torchvision_names()
     if name in timm_names:
         return Architecture("timm", name, dict(options or {}))
     if name in torchvision_names:
         return Architecture("torchvision", name)
-    known = ["fastnet", *timm_names, *torchvision_names]
+    known = ["fastnet", *COURSE, *timm_names, *torchvision_names]
     raise UnknownNameError(
         f"Unknown network '{name}'. {nearest(name, known)} Expected fastnet, a name of timm or torchvision, "
         "or a network as text like 'conv16 relu pool dense64 relu'."
@@ -217,6 +219,11 @@ def _download(model: str, place: Path) -> None:
     with storage_errors(place):
         place.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(place, save({name: tensor.contiguous() for name, tensor in state.items()}))
+
+
+def library_names() -> dict[str, list[str]]:
+    """The names of every classifier of timm and of torchvision."""
+    return {"timm": _timm_names(), "torchvision": _torchvision_names()}
 
 
 def _timm_names() -> list[str]:

@@ -25,6 +25,7 @@ from pellucid.device import describe_machine
 from pellucid.errors import DataError, PictureError
 from pellucid.files import cache_folder, storage_errors, write_json
 from pellucid.model.fastnet import DEFAULT_WIDTHS
+from pellucid.model.spec import parse_spec, require_gradients
 from pellucid.model.summary import summarize
 from pellucid.model.zoo import Architecture, Pretrained, build, find_architecture
 from pellucid.training.loop import Recipe, autocast, balanced_weights
@@ -91,11 +92,16 @@ def choose_contract(
 
 
 def require_model(model: str, contract: PixelContract, num_classes: int) -> None:
-    """Raises UnknownNameError, SpecError or ShapeError when the asked network cannot be: before any picture is read."""
+    """Raises UnknownNameError, SpecError or ShapeError when the asked network cannot be: before any picture is read.
+
+    A network as text must also be one whose layers can all learn.
+    """
     if model != "auto":
+        architecture, shape = find_architecture(model), (contract.channels, contract.height, contract.width)
         with torch.device("meta"):
-            shape = (contract.channels, contract.height, contract.width)
-            build(find_architecture(model), input_shape=shape, num_classes=max(num_classes, 2))
+            build(architecture, input_shape=shape, num_classes=max(num_classes, 2))
+        if architecture.family == "spec":
+            require_gradients(parse_spec(architecture.name), input_shape=shape)
 
 
 def with_statistics(contract: PixelContract, pictures: Pictures) -> PixelContract:

@@ -1,0 +1,1 @@
+"""Worked examples of courses as small modules that can be read, run and played with."""
