@@ -241,6 +241,18 @@ def test_bad_files_are_named(cli: Cli, photos: Path) -> None:
         (lambda d: (d / "empty").mkdir(), ["train", "{d}/empty"], ["empty"]),
         (lambda d: None, ["train", "{d}/photos", "--model", "resnet_18"], ["UnknownNameError", "resnet18"]),
         (lambda d: None, ["train", "{d}/photos", "--model", "conv8 pool pool pool conv8"], ["ShapeError", "--size"]),
+        (
+            lambda d: None,
+            ["train", "{d}/photos", "--model", "conv8 step dense9"],
+            ["SpecError", "conv1 could never learn"],
+        ),
+        (
+            lambda d: None,
+            ["train", "{d}/photos", "--model", "conv8 residual[conv9]"],
+            ["ShapeError", "residual,project"],
+        ),
+        (lambda d: None, ["train", "{d}/photos", "--model", "init:h conv8"], ["SpecError", "init:h", "xavier"]),
+        (lambda d: None, ["models", "resnet_50"], ["UnknownNameError", "resnet50"]),
         (lambda d: None, ["train", "{d}/photos", "--weights", "{d}/none.safetensors"], ["WeightsError"]),
         (lambda d: None, ["train", "{d}/photos", "--split", "90/10"], ["ConfigError", "80/10/10"]),
         (lambda d: None, ["train", "{d}/photos", "--time-limit", "soon"], ["ConfigError", "10m"]),
@@ -308,6 +320,37 @@ def test_summary_of_a_text_and_of_a_name(cli: Cli) -> None:
     assert table["parameters"] == 40682
     assert table["layers"][0]["output"] == [16, 30, 30]
     assert json.loads(cli("summary", "resnet18", "--classes", 1000, "--json")[1])["parameters"] == 11689512
+
+
+def test_what_a_fully_connected_network_would_cost(cli: Cli) -> None:
+    code, out, err = cli("summary", "lenet", "--versus-dense", "--json")
+    assert code == 0, err
+    content = json.loads(out)
+    assert content["input"] == [1, 32, 32]
+    assert [row["name"] for row in content["versus_dense"]] == ["conv1", "conv2", "conv3"]
+    assert content["versus_dense"][0]["dense_parameters"] == (32 * 32 + 1) * 6 * 28 * 28
+    assert "fully connected" in cli("summary", "lenet", "--versus-dense")[1]
+    assert "versus_dense" not in json.loads(cli("summary", "lenet", "--json")[1])
+
+
+def test_the_list_of_networks(cli: Cli) -> None:
+    assert cli("models")[1].splitlines()[1].startswith("lenet ")
+    code, out, err = cli("models", "vgg1[69]", "--parameters", "--json")
+    assert code == 0, err
+    counted = {row["name"]: row["parameters"] for row in json.loads(out)["networks"]}
+    assert counted == {"vgg16": 138_357_544, "vgg19": 143_667_240}
+
+
+def test_a_run_keeps_how_its_first_weights_were_drawn(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    text = "init:zeros conv4 relu residual[conv4,psame relu] pool"
+    code, _, err = cli("train", photos, *QUICK, "--model", text, "--out", tmp_path / "run")
+    assert code == 0, err
+    card = json.loads((tmp_path / "run" / "model" / "card.json").read_text())
+    assert card["architecture"]["name"] == "init:zeros conv4 relu residual[conv4,p1 relu] pool"
+    from safetensors.torch import load_file
+
+    weights = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert {name for name, values in weights.items() if values.any()} == {"head.bias"}  # nothing else could move
 
 
 def test_a_run_is_used_from_any_folder(cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,13 @@ NETWORKS = [
     ("conv16 relu pool conv32 relu pool conv64 relu pool dense64 relu", 32, 3),
     ("conv8,k5,s2,psame bn gelu avgpool conv16,p1 silu globalpool dropout0.2", 20, 2),
     ("dense32 tanh dense16 sigmoid", 8, 1),
+    (
+        "init:he conv8 bn relu 2x[residual[conv8,psame bn relu conv8,psame bn] relu] residual,project[conv16,s2,p1]",
+        12,
+        2,
+    ),
+    ("lenet", 32, 1),
+    ("xception", 64, 3),
     ("resnet18", 64, 3),
     ("mobilenetv2_100", 64, 1),
     ("efficientnet_b0", 64, 4),

@@ -11,14 +11,18 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.resnet import BasicBlock
 
 from pellucid.errors import ShapeError, SpecError
+from pellucid.model.initialization import INITS
 from pellucid.model.layer import Layer
-from pellucid.model.spec import Spec, build_spec, parse_spec
+from pellucid.model.residual import Residual
+from pellucid.model.spec import Spec, build_spec, parse_spec, require_gradients
 
 TEACHING = "conv16 relu pool conv32 relu pool conv64 relu pool dense64 relu"
-ACTIVATIONS = ("relu", "leakyrelu", "gelu", "silu", "tanh", "sigmoid", "softplus", "elu")
+ACTIVATIONS = ("relu", "leakyrelu", "gelu", "silu", "tanh", "sigmoid", "softplus", "elu", "softmax", "step")
 
 
 @st.composite
@@ -45,13 +49,39 @@ anywhere = st.one_of(
     st.sampled_from(["bn", *ACTIVATIONS]).map(Layer),
     st.floats(1e-9, 0.999).map(lambda rate: Layer("dropout", rate=rate)),
 )
-on_maps = st.one_of(sliding(), anywhere, st.sampled_from(["globalpool", "globalmaxpool"]).map(Layer))
-on_features = st.one_of(anywhere, st.integers(1, 9).map(lambda n: Layer("dense", outputs=n)))
+odd = st.sampled_from([1, 3, 5])
+# layers that give ceil(side / stride), so that a projection around any number of them fits
+same_size = st.one_of(
+    anywhere,
+    st.just(Layer("pool", kernel=(3, 3), padding=(1, 1))),
+    st.builds(
+        lambda k, n, stride: Layer("conv", outputs=n, kernel=(k, k), stride=stride, padding=(k // 2, k // 2)),
+        odd, st.integers(1, 4), st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    ),
+)  # fmt: skip
+
+
+def around(layers, *, project):
+    return st.lists(layers, min_size=1, max_size=3).map(lambda inside: Residual(tuple(inside), project=project))
+
+
+dense = st.integers(1, 9).map(lambda n: Layer("dense", outputs=n))
+blocks_of_maps = st.recursive(same_size, lambda inner: around(inner, project=True), max_leaves=4)
+on_maps = st.one_of(
+    sliding(),
+    anywhere,
+    st.sampled_from(["globalpool", "globalmaxpool"]).map(Layer),
+    blocks_of_maps,
+    around(anywhere, project=False),
+)
+on_features = st.one_of(anywhere, dense, around(st.one_of(anywhere, dense), project=True))
 flatten = st.sampled_from([(), (Layer("flatten"),)])
-networks = (
-    st.tuples(st.lists(on_maps, max_size=5).map(tuple), flatten, st.lists(on_features, max_size=3).map(tuple))
-    .filter(any)
-    .map(lambda parts: Spec(sum(parts, ())))
+networks = st.builds(
+    lambda maps, flat, features, init: Spec((*maps, *flat, *features), init),
+    st.lists(on_maps, min_size=1, max_size=5),
+    flatten,
+    st.just([]) | st.builds(lambda first, more: [first, *more], dense, st.lists(on_features, max_size=3)),
+    st.sampled_from(list(INITS)),
 )
 
 
@@ -69,29 +99,34 @@ def test_shapes_parameters_and_macs_are_those_of_the_built_module(spec, picture)
     except ShapeError:
         assume(False)
     network = build_spec(spec, input_shape=(2, *picture), num_classes=3).eval()
-    assert [name for name, _ in network.named_children()] == [row.name for row in rows]
-    x = torch.zeros(1, 2, *picture)
-    for module, row in zip(network, rows, strict=True):
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            x = module(x)
-        assert tuple(x.shape[1:]) == row.output
-        assert sum(p.numel() for p in module.parameters()) == row.parameters
-        assert counter.get_total_flops() == 2 * row.macs
-    assert x.shape == (1, 3)
+    outputs = {}
+    for name, module in network.named_modules():
+        module.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: tuple(output.shape[1:])}))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        assert network(torch.zeros(1, 2, *picture)).shape == (1, 3)
+    leaves = {name: module for name, module in network.named_modules() if not list(module.children())}
+    assert {name for name, module in leaves.items() if not isinstance(module, nn.Identity)} == {
+        row.name for row in rows
+    }
+    for row in rows:
+        assert outputs[row.name] == row.output
+        assert sum(p.numel() for p in leaves[row.name].parameters()) == row.parameters
+        assert sum(counter.get_flop_counts().get(f"Sequential.{row.name}", {}).values()) == 2 * row.macs
 
 
 @given(st.lists(on_maps, min_size=2, max_size=5), st.tuples(st.integers(1, 5), st.integers(1, 5)))
 @settings(max_examples=150, deadline=None)
 def test_a_refused_picture_is_one_that_torch_refuses_and_the_suggested_size_is_the_smallest(layers, picture):
-    spec = Spec(tuple(replace(layer, groups=1) for layer in layers))
+    spec = Spec(tuple(replace(layer, groups=1) if isinstance(layer, Layer) else layer for layer in layers))
     try:
         spec.shapes((2, *picture), num_classes=3)
         return  # a picture that fits is the test above
     except ShapeError as error:
         message = str(error)
     number = int(re.match(r"layer (\d+) ", message)[1])
-    before = Spec(spec.layers[: number - 1]) if number > 1 else None
-    received = before.shapes((2, *picture), num_classes=3)[number - 2].output if before else (2, *picture)
+    received = (2, *picture)
+    for layer in spec.layers[: number - 1]:
+        received = layer.output(received)
     with pytest.raises(RuntimeError):
         spec.layers[number - 1].module(received)(torch.zeros(1, *received))
 
@@ -139,6 +174,7 @@ def test_the_teaching_network_has_40682_parameters_and_readable_names():
         ("sigmoid", nn.Sigmoid()),
         ("softplus", nn.Softplus()),
         ("elu", nn.ELU()),
+        ("softmax", nn.Softmax(1)),
     ],
 )
 def test_each_text_computes_what_the_torch_layer_computes(text, module):
@@ -195,6 +231,24 @@ def test_the_canonical_text_writes_only_what_is_unusual():
         ("flatten globalpool", ["layer 2 (globalpool)", "flatten before it"]),
         ("relu " * 1001, ["1 to 1000 layers", "got 1001"]),
         ("conv８", ["layer 1"]),  # a full-width digit is no number here
+        ("residul[conv8]", ["layer 1 (residul)", "'residul' cannot stand before brackets"]),
+        ("conv8 residual", ["layer 2 (residual)", "residual[conv32,psame relu conv32,psame]"]),
+        ("conv8 residual[]", ["layer 2 (residual)", "goes around nothing"]),
+        ("conv8 residual[conv8,psame", ["layer 2 (residual)", "opened, but not closed"]),
+        ("conv8]", ["layer 2 (])", "brackets go around layers"]),
+        ("[conv8]", ["layer 1 ([)", "with a word in front"]),
+        ("conv8[relu]", ["'conv8' cannot stand before brackets"]),
+        ("residual,projct[conv8]", ["'residual,projct' cannot stand", "residual,project"]),
+        ("conv8 2x[relu conv16 rleu]", ["layer 2 (2x)", "layer 3 (rleu)", "Did you mean relu"]),
+        ("0x[relu]", ["0 times 1 layers are not 1 to 1000"]),
+        ("999x[999x[relu]]", ["999 times 999 layers"]),
+        ("residual[" * 2000 + "relu", ["at most 8 brackets"]),
+        ("conv8 residual[dense8]", ["layer 2 (residual) flattens the maps (dense8)", "Write dense8 behind"]),
+        ("dense8 residual[pool]", ["layer 1 (pool) needs feature maps, but dense8"]),
+        ("residual[relu dense8 conv8]", ["layer 3 (conv8) needs feature maps"]),
+        ("init:hee conv8", ["init:hee", "default, he, xavier, identity, zeros", "Did you mean he?"]),
+        ("conv8 init:he", ["layer 2", "in front of all layers"]),
+        ("init:he", ["1 to 1000 layers", "got 0"]),
     ],
 )
 def test_a_text_that_means_nothing_is_told_what_was_expected(text, parts):
@@ -251,3 +305,108 @@ def test_a_network_that_no_memory_would_hold_is_refused_before_it_is_built():
     assert spec.shapes((1, 1000, 1000), num_classes=10)[1].parameters == 5_000_005_000
     with pytest.raises(ShapeError, match=r"5,000,005,000 of them in dense1 .* globalpool"):
         build_spec(spec, input_shape=(1, 1000, 1000), num_classes=10)
+
+
+# ---------------------------------------------------------------- residual blocks
+
+
+def test_a_residual_block_adds_what_came_in():
+    """Against torchvision's block of two convolutions, with the same weights."""
+    network = build_spec(
+        parse_spec("residual[conv16,psame bn relu conv16,psame bn] relu"), input_shape=(16, 8, 6), num_classes=2
+    )
+    peer = BasicBlock(16, 16)
+    body = network.residual1.body
+    for name in ("conv1", "bn1", "conv2", "bn2"):
+        body.get_submodule(name).load_state_dict(peer.get_submodule(name).state_dict(), strict=False)
+        if name.startswith("conv"):
+            nn.init.zeros_(body.get_submodule(name).bias)  # torchvision's have none
+    x = torch.randn(4, 16, 8, 6)
+    torch.testing.assert_close(network[:2](x), peer(x))
+
+
+@pytest.mark.parametrize("side", [8, 9])
+def test_a_projection_brings_what_came_in_to_the_new_shape(side):
+    text = "residual,project[conv16,psame,s2 bn relu conv32,psame bn] relu"
+    network = build_spec(parse_spec(text), input_shape=(16, side, side), num_classes=2)
+    block = network.residual1
+    assert (block.shortcut.kernel_size, block.shortcut.stride) == ((1, 1), (2, 2))
+    x = torch.randn(4, 16, side, side)
+    inside = block.body.bn2(block.body.conv2(block.body.bn1(block.body.conv1(x)).relu()))
+    around_it = F.conv2d(x, block.shortcut.weight, block.shortcut.bias, stride=2)
+    torch.testing.assert_close(network[:2](x), (inside + around_it).relu())
+
+
+def test_a_residual_block_of_dense_layers():
+    network = build_spec(parse_spec("dense8 residual,project[dense6 relu]"), input_shape=(1, 4, 4), num_classes=2)
+    x = torch.randn(3, 8)
+    block = network.residual1
+    expected = block.body.dense1(x).relu() + F.linear(x, block.shortcut.weight, block.shortcut.bias)
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_repeated_layers_are_those_written_out():
+    repeated = parse_spec("2x[conv8,psame 3X [relu]] pool")
+    assert repeated == parse_spec("conv8,psame relu relu relu conv8,psame relu relu relu pool")
+    assert str(parse_spec(" residual [ conv8,k3  relu ]")) == "residual[conv8 relu]"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (
+            "conv8 residual[conv16,psame]",
+            ["layer 2 (residual[conv16,p1]) makes 16x6x6 inside, to which what came in, 8x6x6, cannot be added",
+             "have 8 filters", "residual,project"],
+        ),
+        ("residual[conv3]", ["makes 3x6x6 inside", "3x8x8", "psame and stride 1", "residual,project"]),
+        ("dense8 residual[dense9]", ["makes 9 inside", "8 neurons"]),
+        ("residual,project[conv4,s2]", ["makes 4x3x3 inside, to which the projected 4x4x4", "psame"]),
+        (
+            "pool residual[conv3,k5]",
+            ["layer 2 (residual[conv3,k5]) holds a layer that does not fit: layer 1 (conv3,k5, 5x5) received 4x4",
+             "The picture shrinks 8 -> 4. Use padding, or one pooling layer less."],
+        ),
+        ("residual[relu conv4,g2]", ["layer 2 (conv4,g2, 3x3) received 3 channels, which 2 groups"]),
+    ],
+)  # fmt: skip
+def test_a_block_whose_parts_cannot_be_added_is_told_what_helps(text, parts):
+    with pytest.raises(ShapeError) as error:
+        parse_spec(text).shapes((3, 8, 8), num_classes=2)
+    assert type(error.value) is ShapeError
+    assert [part for part in parts if part not in str(error.value)] == []
+
+
+# ---------------------------------------------------------------- order, and what can learn
+
+
+def test_batch_norm_works_where_it_is_written_before_or_after_the_activation():
+    x = torch.randn(6, 3, 9, 9)
+    for text in ("conv4 bn relu", "conv4 relu bn"):
+        network = build_spec(parse_spec(text), input_shape=(3, 9, 9), num_classes=2)
+        maps = network.conv1(x)
+        if text.endswith("relu"):
+            expected = F.batch_norm(maps, None, None, training=True).relu()
+        else:
+            expected = F.batch_norm(maps.relu(), None, None, training=True)
+        torch.testing.assert_close(network[:3](x), expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "idle"),
+    [
+        ("conv4 step dense8 relu", ["conv1"]),
+        ("conv4 bn relu dense8 step dense9", ["conv1, bn1, dense1"]),
+        ("conv4 residual[conv4,psame step]", ["residual1.body.conv1"]),  # conv1 learns through the way around
+    ],
+)
+def test_layers_that_a_step_keeps_from_learning_are_named(text, idle):
+    network = build_spec(parse_spec(text), input_shape=(3, 9, 9), num_classes=2)
+    assert network(torch.zeros(1, 3, 9, 9)).shape == (1, 2)  # forward it works
+    with pytest.raises(SpecError, match=rf"^{', '.join(idle)} could never learn: step has no slope"):
+        require_gradients(parse_spec(text), input_shape=(3, 9, 9))
+
+
+@pytest.mark.parametrize("text", ["step conv4 relu", "conv4 bn sigmoid dense8", "residual[conv3,psame relu] pool"])
+def test_where_every_layer_can_learn_nothing_is_said(text):
+    require_gradients(parse_spec(text), input_shape=(3, 9, 9))

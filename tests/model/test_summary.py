@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pellucid.errors import ShapeError
 from pellucid.model.layer import Layer
+from pellucid.model.residual import Residual
 from pellucid.model.spec import Spec, build_spec, parse_spec
 from pellucid.model.summary import num_parameters, summarize
 
@@ -86,8 +87,11 @@ def test_torchvision_publishes_the_same_parameters_and_macs(name, size):
     assert summary.macs / 1e9 == pytest.approx(published["_ops"], abs=5.1e-4)
 
 
-def test_a_written_network_has_the_table_that_its_own_arithmetic_gives():
-    spec = parse_spec(TEACHING)
+@pytest.mark.parametrize(
+    "text", [TEACHING, "conv4 residual[conv4,psame relu] residual,project[conv8,psame,s2 bn] dense9"]
+)
+def test_a_written_network_has_the_table_that_its_own_arithmetic_gives(text):
+    spec = parse_spec(text)
     rows = spec.shapes((3, 32, 32), num_classes=10)
     summary = summarize(build_spec(spec, input_shape=(3, 32, 32), num_classes=10), (3, 32, 32))
     table = [(row.name, row.output, row.parameters, row.macs) for row in summary.layers]
@@ -164,6 +168,30 @@ def test_a_written_network_sees_the_window_in_which_its_gradient_is_not_zero(lay
     assert last_row(network, (150, 150)).receptive_field == seen_by_the_center(network, (150, 150))
 
 
+same = st.builds(
+    lambda k, stride, dilation: Layer(
+        "conv", outputs=1, kernel=(k, k), stride=stride, dilation=dilation, padding=(k // 2 * dilation[0], k // 2 * dilation[1])
+    ),
+    st.sampled_from([1, 3, 5]), strides, strides,
+)  # fmt: skip
+blocks = st.lists(same, min_size=1, max_size=2).map(lambda inside: Residual(tuple(inside), project=True))
+
+
+@given(st.lists(padded, max_size=1), blocks, st.lists(padded, max_size=1))
+@settings(max_examples=40, deadline=None)
+def test_a_residual_block_sees_the_window_in_which_its_gradient_is_not_zero(before, block, after):
+    layers = (*before, block, *after)
+    network = build_spec(Spec(layers), input_shape=(1, 150, 150), num_classes=2)[: len(layers)]
+    assert last_row(network, (150, 150)).receptive_field == seen_by_the_center(network, (150, 150))
+
+
+def test_softmax_over_features_sees_all_and_over_channels_no_more_than_before():
+    flat = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Softmax(1))
+    assert last_row(flat, (9, 8)).receptive_field == seen_by_the_center(flat, (9, 8)) == (9, 8)
+    maps = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Softmax(1))
+    assert last_row(maps, (9, 8)).receptive_field == (3, 3)
+
+
 @given(st.lists(st.one_of(convs, pools), min_size=1, max_size=3), pairs)
 @settings(max_examples=40, deadline=None)
 def test_the_head_sees_what_reaches_the_last_map_without_the_lost_edge(layers, extra):
@@ -172,7 +200,7 @@ def test_the_head_sees_what_reaches_the_last_map_without_the_lost_edge(layers, e
     assert last_row(network, picture).receptive_field == seen_by_the_center(network, picture)
 
 
-class Residual(nn.Module):
+class Shortcut(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(1, 1, 3, stride=2, padding=1), nn.Conv2d(1, 1, 3, padding=1))
@@ -241,7 +269,7 @@ class Windows(nn.Module):
 @pytest.mark.parametrize(
     ("module", "seen"),
     [
-        (Residual(), (7, 7)),
+        (Shortcut(), (7, 7)),
         (Branches(), (7, 3)),
         (SpaceToDepth(), (6, 6)),
         (SlicedToDepth(), (6, 6)),
@@ -387,6 +415,7 @@ def test_the_table_as_json_and_as_text():
     assert data["layers"][3] == {
         "name": "conv2",
         "kind": "Conv2d",
+        "input": [16, 15, 15],
         "output": [32, 13, 13],
         "parameters": 4_640,
         "macs": 778_752,  # 32 x 16 x 9 weights at 13 x 13 positions

@@ -169,7 +169,7 @@ def read(drawing: ArrayLike) -> Reading:
 
 def _told(reading: Reading) -> Iterator[str]:
     yield "the drawing"
-    yield from ("  " + " ".join(" .+#"[1 + int(v > -0.5) + int(v > 0.5)] for v in row) for row in reading.drawing)
+    yield from ("  " + " ".join("·+#"[int(v > -0.5) + int(v > 0.5)] for v in row) for row in reading.drawing)
     titles = {
         "filter": "the filter",
         "map": "mean of the products at each position",

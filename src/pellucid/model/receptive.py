@@ -205,9 +205,13 @@ def _sum_over(field: Field, gone: tuple[int, ...], keepdim: bool) -> Field:
 
 
 def _softmax(call: Call) -> Field:
-    """Each value is divided by a sum over one dimension, so it sees what the whole dimension sees."""
-    summed = _sum_over(call.first, (call["dim"] % len(call.output),), keepdim=True)
-    return replace(summed, dims=call.first.dims)
+    """Divided by the sum over all positions of an axis, each value sees them all. A sum over some of them (attention)
+    is left to the product that follows, which takes it over the same positions."""
+    field = call.first
+    summed = _sum_over(field, (call["dim"] % len(call.output),), keepdim=True)
+    for axis in summed.whole:
+        field = field.widened(axis, summed.window[axis])
+    return replace(field, whole=summed.whole)
 
 
 def _matmul(call: Call) -> Field:
