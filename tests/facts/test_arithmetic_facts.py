@@ -97,6 +97,9 @@ def test_feature_maps_of_alexnet():
         "conv384,psame conv384,psame conv256,psame pool,k3,s2 dense4096 dense4096"
     )
     rows = alexnet.shapes((3, 224, 224), num_classes=1000)
+    sliding = [row.layer for row in rows if row.layer.kind in ("conv", "pool")]
+    assert [layer.kernel[0] for layer in sliding] == [11, 3, 5, 3, 3, 3, 3, 3]
+    assert [layer.stride[0] for layer in sliding] == [4, 2, 1, 2, 1, 1, 1, 2]
     assert [row.output for row in rows if len(row.output) == 3] == [
         (96, 55, 55),
         (96, 27, 27),
