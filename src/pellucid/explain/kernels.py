@@ -86,7 +86,7 @@ def pool(
 
 
 def _border(padding: int | str, kernel: int) -> int:
-    if isinstance(padding, int):
+    if not isinstance(padding, str):
         return padding
     _check_word(padding, "padding", ("none", "same", "wide"))
     return 0 if padding == "none" else same_padding(kernel) if padding == "same" else kernel - 1

@@ -155,7 +155,7 @@ def read(drawing: ArrayLike) -> Reading:
         )
     if not (np.abs(pixels) <= 1).all():
         raise ConfigError(
-            "The drawing holds values outside of -1 (paper) to 1 (ink); divide 0..255 by 127.5 and take 1 away."
+            "The drawing holds values outside of -1 (paper) to 1 (ink). For dark ink on white give 1 - pixels / 127.5."
         )
     looks = {}
     for name, kernel in FILTERS.items():
