@@ -13,7 +13,8 @@ from pellucid.data.contract import PixelContract
 from pellucid.errors import RunError, ShapeError, UnknownNameError, WeightsError
 from pellucid.files import write_json
 from pellucid.model.classifier import Classifier, load
-from pellucid.model.zoo import Architecture, build, find_architecture, find_pretrained
+from pellucid.model.pretrained import find_pretrained
+from pellucid.model.zoo import Architecture, build, find_architecture
 
 NETWORKS = [
     ("fastnet", 8, 1),
