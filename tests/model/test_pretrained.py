@@ -152,8 +152,10 @@ def test_a_file_that_does_not_say_how_it_was_normalized(tmp_path: Path) -> None:
 
 
 def test_a_name_without_weights_is_never_answered(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"resnet50 .*--weights imagenet .*pellucid train DATA --model resnet50"):
+    with pytest.raises(ConfigError, match=r"'resnet50' .*--weights imagenet .*pellucid train DATA --model 'resnet50'"):
         open_classifier("resnet50")
+    with pytest.raises(ConfigError, match=r"'alexnet' .*Add --weights FILE"):
+        open_classifier("alexnet")
     with pytest.raises(RunError, match=r"no run folder 'resnet_50'.*Did you mean resnet50"):
         open_classifier("resnet_50", weights="imagenet")
     with pytest.raises(ConfigError, match="a run has its own weights"):

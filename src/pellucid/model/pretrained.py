@@ -151,10 +151,11 @@ def open_classifier(
     except PellucidError as error:
         raise RunError(f"There is no run folder '{name}' and no network of that name. {error}") from error
     if weights is None:
+        published = "--weights imagenet or " if architecture.family == "timm" else ""
         raise ConfigError(
-            f"{architecture} is a network without weights, whose answers would be random. Add --weights imagenet or "
-            "--weights FILE.safetensors, or train it on your pictures first: "
-            f"pellucid train DATA --model {name}, then pellucid predict RUN."
+            f"'{name}' is a network without weights, whose answers would be random. Add {published}--weights "
+            f"FILE.safetensors, or train it on your pictures first: pellucid train DATA --model '{name}', then pellucid "
+            "predict RUN."
         )
     return load_pretrained(name, weights, labels=labels)
 
