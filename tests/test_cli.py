@@ -314,6 +314,29 @@ def test_usage_errors_exit_with_2(cli: Cli, arguments: list[str], told: str) -> 
     assert told in err
 
 
+def test_a_pretrained_network_predicts_by_name(cli: Cli, photos: Path, own_cache: Path, tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    (own_cache / "weights").mkdir()
+    save_file(timm.create_model("test_resnet").state_dict(), own_cache / "weights" / "test_resnet.safetensors")
+    picture, labels = next(photos.rglob("*.png")), tmp_path / "labels.json"
+    labels.write_text(json.dumps([f"class {i}" for i in range(1000)]))
+    code, out, err = cli(
+        "predict", "test_resnet", "--weights", "imagenet", picture, "--top", 2, "--labels", labels,
+        "--draw", tmp_path / "drawn", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    (answer,) = json.loads(out)
+    assert len(answer["labels"]) == 2
+    assert answer["labels"][0]["label"].startswith("class ")
+    assert "timm test_resnet.r160_in1k, licence apache-2.0" in err
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == 1
+    code, out, err = cli("predict", "test_resnet", picture)
+    assert (code, out) == (1, "")
+    assert "Add --weights imagenet" in err
+
+
 def test_summary_of_a_text_and_of_a_name(cli: Cli) -> None:
     text = "conv16 relu pool conv32 relu pool conv64 relu pool dense64 relu"
     table = json.loads(cli("summary", text, "--input", "3x32x32", "--json")[1])

@@ -32,8 +32,8 @@ MAY_IMPORT = {
 }
 PUBLIC = [
     "Check", "Classifier", "Dataset", "Evaluation", "PellucidError", "PixelContract", "Prediction", "Run", "Spec",
-    "check", "evaluate", "fit", "load", "make_splits", "open_dataset", "parse_spec", "predict_files", "resume",
-    "summarize", "train",
+    "check", "evaluate", "fit", "load", "load_pretrained", "make_splits", "open_dataset", "parse_spec", "predict_files",
+    "resume", "summarize", "train",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pellucid.evaluation.metrics import Evaluation
     from pellucid.evaluation.predict import predict_files
     from pellucid.model.classifier import Classifier, Prediction, load
+    from pellucid.model.pretrained import load_pretrained
     from pellucid.model.spec import Spec, parse_spec
     from pellucid.model.summary import summarize
     from pellucid.run import Run
@@ -37,6 +38,7 @@ _HOME = {
     "evaluate": "evaluation.measure",
     "fit": "training.loop",
     "load": "model.classifier",
+    "load_pretrained": "model.pretrained",
     "make_splits": "data.split",
     "open_dataset": "data.dataset",
     "parse_spec": "model.spec",
@@ -48,8 +50,8 @@ _HOME = {
 
 __all__ = [
     "Check", "Classifier", "Dataset", "Evaluation", "PellucidError", "PixelContract", "Prediction", "Run", "Spec",
-    "check", "evaluate", "fit", "load", "make_splits", "open_dataset", "parse_spec", "predict_files", "resume",
-    "summarize", "train",
+    "check", "evaluate", "fit", "load", "load_pretrained", "make_splits", "open_dataset", "parse_spec", "predict_files",
+    "resume", "summarize", "train",
 ]  # fmt: skip
 
 

@@ -207,18 +207,24 @@ def evaluate(
 
 @app.command()
 def predict(
-    run: RunPath,
+    run: Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder, or a network's name with --weights.")],
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, or patterns in quotes.")],
     top: Annotated[int, typer.Option(min=1, help="How many labels a picture.")] = 3,
     csv: Annotated[Path | None, typer.Option(help="Write the answers to this CSV file.")] = None,
     draw: Annotated[Path | None, typer.Option(help="Write each picture with its labels into this folder.")] = None,
+    weights: Annotated[str | None, typer.Option(help="For a name: imagenet, or a .safetensors file.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="For a name: the classes, a line each, or JSON.  [default: ImageNet's]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Classify pictures; a file that cannot be read gets an error row and the rest goes on."""
     from pellucid.evaluation.predict import Drawer, find_pictures, predict_files, write_csv
-    from pellucid.model.classifier import load
+    from pellucid.model.pretrained import open_classifier
 
-    classifier = load(run)
+    classifier = open_classifier(run, weights=weights, labels=labels)
+    if weights:
+        say(f"{classifier.architecture}: {classifier.weights['origin']}; pictures become {classifier.contract}")
     top = min(top, len(classifier.classes))
     files = find_pictures(paths)
     with progress("predicting") as show:

@@ -13,8 +13,10 @@ from pellucid.data.contract import PixelContract
 from pellucid.errors import RunError, ShapeError, UnknownNameError, WeightsError
 from pellucid.files import write_json
 from pellucid.model.classifier import Classifier, load
-from pellucid.model.zoo import Architecture, build, find_architecture, find_pretrained
+from pellucid.model.pretrained import find_pretrained
+from pellucid.model.zoo import Architecture, build, find_architecture
 
+SLOW = pytest.mark.slow
 NETWORKS = [
     ("fastnet", 8, 1),
     ("fastnet-8-32-32", 32, 3),
@@ -29,14 +31,24 @@ NETWORKS = [
     ),
     ("lenet", 32, 1),
     ("xception", 64, 3),
+    ("alexnet", 64, 1),
     ("resnet18", 64, 3),
     ("mobilenetv2_100", 64, 1),
     ("efficientnet_b0", 64, 4),
+    ("tf_efficientnetv2_b0", 64, 3),
     ("convnext_atto", 64, 3),
     ("mobilenetv4_conv_small", 64, 3),
     ("vit_tiny_patch16_224", 64, 3),
-    ("alexnet", 64, 1),
-    ("squeezenet1_1", 64, 3),
+    ("torchvision/squeezenet1_1", 64, 3),
+    ("xception", 64, 3),
+    ("resnet50", 64, 1),
+    ("inception_v3", 96, 3),
+    pytest.param("torchvision/alexnet", 64, 1, marks=SLOW),
+    pytest.param("torchvision/inception_v3", 96, 3, marks=SLOW),
+    pytest.param("efficientnetv2_s", 64, 3, marks=SLOW),
+    pytest.param("convnext_tiny", 64, 3, marks=SLOW),
+    pytest.param("vgg16", 32, 3, marks=SLOW),
+    pytest.param("vgg19", 32, 3, marks=SLOW),
 ]
 
 
@@ -125,9 +137,28 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
         find_architecture("resnet_18")
 
 
+@pytest.mark.parametrize(
+    ("name", "family", "found"),
+    [
+        ("xception", "timm", "legacy_xception"),
+        ("vgg16", "timm", "vgg16"),
+        ("torchvision/vgg16", "torchvision", "vgg16"),
+        ("squeezenet1_1", "torchvision", "squeezenet1_1"),
+    ],
+)
+def test_a_library_is_found_or_asked_for(name: str, family: str, found: str) -> None:
+    architecture = find_architecture(name)
+    assert (architecture.family, architecture.name) == (family, found)
+
+
+def test_a_library_is_asked_alone() -> None:
+    with pytest.raises(UnknownNameError, match=r"'resnet18d'.*Did you mean resnet18"):
+        find_architecture("torchvision/resnet18d")  # a network of timm
+
+
 def test_too_small_a_picture_is_told() -> None:
     with pytest.raises(ShapeError, match=r"alexnet.*8x8.*--size"):
-        build(find_architecture("alexnet"), input_shape=(3, 8, 8), num_classes=2)
+        build(find_architecture("torchvision/alexnet"), input_shape=(3, 8, 8), num_classes=2)
     with pytest.raises(ShapeError, match="4x4"):
         build(find_architecture("fastnet"), input_shape=(3, 3, 3), num_classes=2)
 

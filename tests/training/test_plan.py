@@ -18,7 +18,8 @@ from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import from_arrays, open_dataset
 from pellucid.data.loader import Pictures
 from pellucid.errors import DataError
-from pellucid.model.zoo import Architecture, Pretrained, build
+from pellucid.model.pretrained import Pretrained
+from pellucid.model.zoo import Architecture, build
 from pellucid.training import plan
 from pellucid.training.loop import Recipe
 from pellucid.training.plan import (

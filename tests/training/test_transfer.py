@@ -19,7 +19,8 @@ import pellucid
 from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Pictures
 from pellucid.errors import ShapeError, UnknownNameError
-from pellucid.model.zoo import build, find_pretrained
+from pellucid.model.pretrained import find_pretrained
+from pellucid.model.zoo import build
 from pellucid.training.transfer import HeadFit, fit_head
 
 NETWORK = "test_resnet"  # timm's smallest

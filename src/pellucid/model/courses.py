@@ -30,7 +30,12 @@ COURSE = {
         (3, 32, 32),
         "three convolutions, each with twice the filters of the one before",
     ),
-    "alexnet": Course("alexnet", (3, 224, 224), "won ImageNet 2012 and began the present age (Krizhevsky et al. 2012)"),
+    "alexnet": Course(  # on one processor: without groups and local response normalization
+        "conv96,k11,s4,p2 relu pool,k3,s2 conv256,k5,psame relu pool,k3,s2 conv384,psame relu conv384,psame relu "
+        "conv256,psame relu pool,k3,s2 dropout0.5 dense4096 relu dropout0.5 dense4096 relu",
+        (3, 224, 224),
+        "won ImageNet 2012 and began the present age (Krizhevsky et al. 2012)",
+    ),
     "vgg16": Course("vgg16", (3, 224, 224), "nothing but 3x3 convolutions, deep (Simonyan & Zisserman 2014)"),
     "vgg19": Course("vgg19", (3, 224, 224), "the same with three convolutions more"),
     "resnet50": Course("resnet50", (3, 224, 224), "50 layers with a way around every three (He et al. 2015)"),

@@ -34,7 +34,8 @@ from pellucid.errors import RunError, StorageError, TrainingError, UnknownNameEr
 from pellucid.evaluation.intervals import wilson
 from pellucid.model.classifier import Classifier
 from pellucid.model.fastnet import FastNet
-from pellucid.model.zoo import Architecture, Pretrained, build, find_pretrained
+from pellucid.model.pretrained import Pretrained, find_pretrained
+from pellucid.model.zoo import Architecture, build
 from pellucid.run import Run, create_run
 from pellucid.training.checkpoint import newest_checkpoint
 from pellucid.training.loop import OnEvent, Recipe, fit

@@ -25,9 +25,10 @@ from pellucid.device import describe_machine
 from pellucid.errors import DataError, PictureError
 from pellucid.files import cache_folder, storage_errors, write_json
 from pellucid.model.fastnet import DEFAULT_WIDTHS
+from pellucid.model.pretrained import Pretrained
 from pellucid.model.spec import parse_spec, require_gradients
 from pellucid.model.summary import summarize
-from pellucid.model.zoo import Architecture, Pretrained, build, find_architecture
+from pellucid.model.zoo import Architecture, build, find_architecture
 from pellucid.training.loop import Recipe, autocast, balanced_weights
 from pellucid.training.optimizer import make_optimizer
 
