@@ -14,7 +14,7 @@ from pellucid.errors import RunError, ShapeError, UnknownNameError, WeightsError
 from pellucid.files import write_json
 from pellucid.model.classifier import Classifier, load
 from pellucid.model.pretrained import find_pretrained
-from pellucid.model.zoo import Architecture, build, find_architecture
+from pellucid.model.zoo import Architecture, build, find_architecture, outline
 
 SLOW = pytest.mark.slow
 NETWORKS = [
@@ -154,6 +154,15 @@ def test_a_library_is_found_or_asked_for(name: str, family: str, found: str) -> 
 def test_a_library_is_asked_alone() -> None:
     with pytest.raises(UnknownNameError, match=r"'resnet18d'.*Did you mean resnet18"):
         find_architecture("torchvision/resnet18d")  # a network of timm
+
+
+@pytest.mark.parametrize("name", ["resnet18", "regnet_x_400mf", "fastnet"])  # regnets work out their widths in tensors
+def test_an_outline_is_the_network_without_its_numbers(name: str) -> None:
+    architecture = find_architecture(name)
+    found = outline(architecture, input_shape=(3, 64, 64), num_classes=7)
+    assert {p.device.type for p in found.parameters()} == {"meta"}
+    whole = build(architecture, input_shape=(3, 64, 64), num_classes=7)
+    assert {n: p.shape for n, p in found.state_dict().items()} == {n: p.shape for n, p in whole.state_dict().items()}
 
 
 def test_too_small_a_picture_is_told() -> None:

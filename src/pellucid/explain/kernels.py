@@ -35,8 +35,8 @@ def find_kernel(kernel: str | ArrayLike) -> np.ndarray:
     if isinstance(kernel, str):
         if kernel not in KERNELS:
             raise UnknownNameError(
-                f"Unknown kernel '{kernel}'. {nearest(kernel, KERNELS)} "
-                f"Expected one of {', '.join(KERNELS)}, or a matrix of numbers."
+                f"Unknown kernel '{kernel}'; expected one of {', '.join(KERNELS)}, or a matrix of numbers. "
+                f"{nearest(kernel, KERNELS)}".rstrip()
             )
         kernel = KERNELS[kernel]
     matrix = _numbers(kernel, "kernel")

@@ -7,13 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
-
 from pellucid.errors import ShapeError, UnknownNameError, nearest
 from pellucid.model.courses import COURSE
 from pellucid.model.summary import num_parameters
 from pellucid.model.table import aligned
-from pellucid.model.zoo import Architecture, build, default_input, find_architecture, library_names
+from pellucid.model.zoo import Architecture, default_input, find_architecture, library_names, outline
 
 _CLASSES = 1000
 
@@ -110,7 +108,6 @@ def _parameters(network: Listed) -> int | None:
     """None where the library cannot build the network without numbers."""
     architecture = find_architecture(network.name)
     try:
-        with torch.device("meta"):
-            return num_parameters(build(architecture, input_shape=network.input_shape, num_classes=_CLASSES))
+        return num_parameters(outline(architecture, input_shape=network.input_shape, num_classes=_CLASSES))
     except (ShapeError, RuntimeError):  # NotImplementedError is a RuntimeError
         return None

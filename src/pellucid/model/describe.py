@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from pellucid.errors import ConfigError
@@ -13,7 +12,7 @@ from pellucid.model.classifier import load
 from pellucid.model.courses import COURSE
 from pellucid.model.summary import Summary, summarize
 from pellucid.model.versus import VersusDense, versus_dense
-from pellucid.model.zoo import build, default_input, find_architecture
+from pellucid.model.zoo import default_input, find_architecture, outline
 
 
 def summary_of(name: str | Path, *, input_shape: str | None = None, num_classes: int = 10) -> Summary:
@@ -39,8 +38,7 @@ def _network(name: str | Path, input_shape: str | None, num_classes: int) -> tup
         shape = _parse(input_shape)
     else:
         shape = COURSE[str(name)].input_shape if name in COURSE else default_input(architecture)
-    with torch.device("meta"):
-        return build(architecture, input_shape=shape, num_classes=num_classes), shape
+    return outline(architecture, input_shape=shape, num_classes=num_classes), shape
 
 
 def _parse(text: str) -> tuple[int, int, int]:

@@ -86,6 +86,15 @@ def build(architecture: Architecture, *, input_shape: tuple[int, int, int], num_
     return module
 
 
+def outline(architecture: Architecture, *, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """The network of `build` without its numbers, on torch's meta device: it takes no memory, and errors come at once."""
+    try:
+        with torch.device("meta"):
+            return build(architecture, input_shape=input_shape, num_classes=num_classes)
+    except NotImplementedError:  # some networks (torchvision's regnets) work out their widths in tensors
+        return build(architecture, input_shape=input_shape, num_classes=num_classes).to("meta")
+
+
 def default_input(architecture: Architecture) -> tuple[int, int, int]:
     """(channels, height, width) that the network is usually given: its own, or 32x32 for fastnet and for texts that can."""
     if architecture.family == "spec":

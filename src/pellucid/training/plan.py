@@ -28,7 +28,7 @@ from pellucid.model.fastnet import DEFAULT_WIDTHS
 from pellucid.model.pretrained import Pretrained
 from pellucid.model.spec import parse_spec, require_gradients
 from pellucid.model.summary import summarize
-from pellucid.model.zoo import Architecture, build, find_architecture
+from pellucid.model.zoo import Architecture, build, find_architecture, outline
 from pellucid.training.loop import Recipe, autocast, balanced_weights
 from pellucid.training.optimizer import make_optimizer
 
@@ -99,8 +99,7 @@ def require_model(model: str, contract: PixelContract, num_classes: int) -> None
     """
     if model != "auto":
         architecture, shape = find_architecture(model), (contract.channels, contract.height, contract.width)
-        with torch.device("meta"):
-            build(architecture, input_shape=shape, num_classes=max(num_classes, 2))
+        outline(architecture, input_shape=shape, num_classes=max(num_classes, 2))
         if architecture.family == "spec":
             require_gradients(parse_spec(architecture.name), input_shape=shape)
 
@@ -135,8 +134,7 @@ def choose_architecture(
     seconds = speed[fastest(speed)] / summarize(module, input_shape).macs  # a step's time by multiply-adds a picture
     for widths in _FASTNETS:
         architecture = Architecture("fastnet", _fastnet_name(widths))
-        with torch.device("meta"):
-            wider = build(architecture, input_shape=input_shape, num_classes=num_classes)
+        wider = outline(architecture, input_shape=input_shape, num_classes=num_classes)
         steps = seconds_left / (seconds * summarize(wider, input_shape).macs)
         epochs = steps / max(num_pictures / batch, 1)
         if epochs >= _FASTNET_EPOCHS:
