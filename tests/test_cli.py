@@ -171,21 +171,21 @@ def test_duplicates_do_not_leak(cli: Cli, photos: Path, tmp_path: Path) -> None:
 
 def test_resume_after_kill(cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that dies in the middle ends, resumed, with the bits of one that did not."""
-    from pellucid.training import loop
+    from pellucid.training import loop, objective
 
     monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", 0.0)
     assert cli("train", photos, *QUICK, "--out", tmp_path / "whole")[0] == 0
-    real, calls = loop.F.cross_entropy, iter(range(10**9))
+    real, calls = objective.F.cross_entropy, iter(range(10**9))
 
     def dying(*arguments: Any, **more: Any) -> Any:
         if next(calls) == 40:
             raise MemoryError
         return real(*arguments, **more)
 
-    monkeypatch.setattr(loop.F, "cross_entropy", dying)
+    monkeypatch.setattr(objective.F, "cross_entropy", dying)
     with pytest.raises(MemoryError):
         cli("train", photos, *QUICK, "--out", tmp_path / "killed")
-    monkeypatch.setattr(loop.F, "cross_entropy", real)
+    monkeypatch.setattr(objective.F, "cross_entropy", real)
     assert Run(tmp_path / "killed").read()["state"] == "running"
     code, _, err = cli("train", "--resume", tmp_path / "killed")
     assert code == 0, err

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pellucid.evaluation.measure import evaluate
     from pellucid.evaluation.metrics import Evaluation
     from pellucid.evaluation.predict import predict_files
-    from pellucid.model.classifier import Classifier, Prediction, load
+    from pellucid.model.classifier import Classifier, load
+    from pellucid.model.prediction import Prediction
     from pellucid.model.pretrained import load_pretrained
     from pellucid.model.spec import Spec, parse_spec
     from pellucid.model.summary import summarize
@@ -31,7 +32,7 @@ _HOME = {
     "Evaluation": "evaluation.metrics",
     "PellucidError": "errors",
     "PixelContract": "data.contract",
-    "Prediction": "model.classifier",
+    "Prediction": "model.prediction",
     "Run": "run",
     "Spec": "model.spec",
     "check": "data.check",

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_type_hints  # noqa: E402
 
 import typer  # noqa: E402
 
-from pellucid.config import DataConfig, ModelConfig, TrainConfig  # noqa: E402
+from pellucid.config import METRICS, DataConfig, ModelConfig, TrainConfig  # noqa: E402
 from pellucid.errors import PellucidError  # noqa: E402
 from pellucid.terminal import TrainingScreen, harmless, progress, say  # noqa: E402
 
@@ -178,10 +178,10 @@ def train(
     if content["state"] == "interrupted":
         _print(result, as_json, f"Interrupted; everything is saved. Go on with:\n  pellucid train --resume {run}")
         raise typer.Exit(130)
-    accuracy = content["valid"]["accuracy"]
+    metric, score = next((name, content["valid"][name]) for name in METRICS if name in content["valid"])
     _print(
         result, as_json,
-        f"validation accuracy {accuracy['value']:.4f} ({accuracy['low']:.4f} to {accuracy['high']:.4f}, "
+        f"validation {METRICS[metric]} {score['value']:.4f} ({score['low']:.4f} to {score['high']:.4f}, "
         f"n {content['valid']['n']:,}) after {content['seconds']:.0f} s\n"
         f"run   {run}\n"
         f"next  pellucid evaluate {run}\n"
@@ -218,7 +218,7 @@ def predict(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Classify pictures; a file that cannot be read gets an error row and the rest goes on."""
+    """Answer for pictures: classes, labels or a number; a file that cannot be read gets an error row and the rest goes on."""
     from pellucid.evaluation.predict import Drawer, find_pictures, predict_files, write_csv
     from pellucid.model.pretrained import open_classifier
 
@@ -231,7 +231,7 @@ def predict(
         drawer = Drawer(draw, top) if draw else None
         answers = list(predict_files(classifier, files, progress=show, on_picture=drawer))
     if csv:
-        write_csv(csv, answers, top)
+        write_csv(csv, answers, top, classifier)
     lines = [answer.line(top) for answer in answers]
     failed = sum(a.error is not None for a in answers)
     if failed:

@@ -27,12 +27,28 @@ def _check_choices(config: Any) -> None:
             )
 
 
+METRICS = {
+    "accuracy": "accuracy",
+    "average_precision": "mean average precision",
+    "mae": "mean absolute error",
+}  # in words
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """How to read the data set, split it and turn it into pixels."""
 
     path_column: str | None = _option(None, "Column of a table that holds the paths.")
     label_column: str | None = _option(None, "Column of a table that holds the labels.")
+    task: str | None = _option(
+        None,
+        "What to learn: one class a picture, several labels at once, or a number.  [default: class, or labels when they "
+        "have a separator]",
+        ("class", "labels", "number"),
+    )
+    label_separator: str | None = _option(
+        None, "What stands between several labels of one picture, like ';'; the word none is a picture without any."
+    )
     split_column: str | None = _option(None, "Column of a table that holds train/validation/test.")
     group: str | None = _option(
         None,
@@ -53,6 +69,11 @@ class DataConfig:
         _check_choices(self)
         self.fractions()
         self.input_size()
+        if self.label_separator == "" or (self.label_separator and self.task in ("class", "number")):
+            raise ConfigError(
+                f"--label-separator is '{self.label_separator}' and --task {self.task or 'is not given'}; a separator is one or "
+                "more characters and goes with --task labels. Leave one of them out."
+            )
         if self.channels is not None and self.channels < 1:
             raise ConfigError(f"--channels is {self.channels}; it must be 1 (grey), 3 (color) or more.")
 

@@ -14,6 +14,7 @@ from pellucid.evaluation.metrics import Evaluation
 from pellucid.evaluation.predict import as_image
 from pellucid.files import atomic_write, png_bytes
 from pellucid.model.classifier import load
+from pellucid.model.prediction import Prediction
 from pellucid.run import Run
 from pellucid.training.loop import OnEvent
 from pellucid.training.pipeline import train
@@ -39,13 +40,16 @@ def demo(*, out: Path | None = None, on_event: OnEvent | None = None) -> Demo:
     looked = check(digits)
     run = train(digits, out=out, on_event=on_event)
     test = evaluate(run)
+    assert isinstance(test, Evaluation)  # of classes, as the digits are
     classifier = load(run.path)
     place = {item.path: i for i, item in enumerate(digits.items)}
     rows: dict[str, list[Any]] = {name: [] for name in classifier.classes}
     for row in run.read_manifest():
         if row["split"] == "test":
             picture = digits.picture(place[row["path"]])
-            rows[classifier.predict(picture).label].append(as_image(picture.pixels))
+            answer = classifier.predict(picture)
+            assert isinstance(answer, Prediction)
+            rows[answer.label].append(as_image(picture.pixels))
     sheet = run.path / "reports" / "answers.png"
     atomic_write(
         sheet,

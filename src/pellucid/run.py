@@ -21,7 +21,7 @@ from pellucid.errors import RunError
 from pellucid.files import atomic_write, storage_errors, write_json
 
 if TYPE_CHECKING:
-    from pellucid.evaluation.metrics import Evaluation
+    from pellucid.evaluation.measure import AnyEvaluation
 
 FORMAT = 1
 MANIFEST_COLUMNS = ("path", "label", "split", "group", "sha256", "status", "reason")
@@ -112,7 +112,7 @@ class Run:
                 ) from None
             yield
 
-    def evaluate(self, split: str = "test") -> Evaluation:
+    def evaluate(self, split: str = "test") -> AnyEvaluation:
         """Measures the run's classifier on one of its splits; the same as `pellucid.evaluate(run, split=split)`."""
         import pellucid  # the one step upwards: the public door, for convenience in notebooks
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+from pellucid.config import METRICS
 
 _PLAIN_SECONDS = 10.0  # between two plain lines of one progress
 
@@ -52,7 +54,9 @@ class TrainingScreen:
 
     def _on_data(self, event: dict[str, Any]) -> None:
         counts = ", ".join(f"{part} {n:,}" for part, n in event["pictures"].items())
-        self._bar.say(f"{event['source']}: {event['classes']} classes; {counts}")
+        what = {"labels": f"{event['classes']} labels", "number": "a number each"}
+        kinds = what.get(event.get("task", ""), f"{event['classes']} classes")
+        self._bar.say(f"{event['source']}: {kinds}; {counts}")
         for row in event["unreadable"][:5]:
             self._bar.say(f"  unreadable, left out: {row['path']!r}: {row['reason']}")
         if len(event["unreadable"]) > 5:
@@ -75,8 +79,7 @@ class TrainingScreen:
 
     def _on_head(self, event: dict[str, Any]) -> None:
         self._bar.say(
-            f"last layer, C {event['strength']:g}: validation accuracy {event['valid_accuracy']:.4f}, "
-            f"loss {event['valid_loss']:.4f}"
+            f"last layer, C {event['strength']:g}: validation {_metric(event)}, loss {event['valid_loss']:.4f}"
         )
 
     def _on_resumed(self, event: dict[str, Any]) -> None:
@@ -89,13 +92,19 @@ class TrainingScreen:
     def _on_epoch(self, event: dict[str, Any]) -> None:
         self._bar.say(
             f"epoch {event['epoch']:5.4g}  loss {event['train_loss']:.4f}  "
-            f"validation loss {event['valid_loss']:.4f}  accuracy {event['valid_accuracy']:.4f}"
+            f"validation loss {event['valid_loss']:.4f}  {_metric(event)}"
         )
 
     def _on_early_stop(self, event: dict[str, Any]) -> None:
         self._bar.say(
-            f"stopped early: {event['waited']} epochs without a better validation accuracy than {event['best']['accuracy']:.4f}"
+            f"stopped early: {event['waited']} epochs without a better validation {_metric(event['best'], ' than ')}"
         )
+
+
+def _metric(scores: Mapping[str, Any], between: str = " ") -> str:
+    """Name and value of the score that chooses the best weights: "accuracy 0.9812"."""
+    keys = ((name, key) for name in METRICS for key in (name, f"valid_{name}"))
+    return next(f"{METRICS[name]}{between}{scores[key]:.4f}" for name, key in keys if key in scores)
 
 
 class _Bar:

@@ -17,9 +17,10 @@ from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Pictures
 from pellucid.errors import TrainingError
 from pellucid.model.zoo import Architecture, build
-from pellucid.training import loop
+from pellucid.training import objective
 from pellucid.training.checkpoint import newest_checkpoint
-from pellucid.training.loop import Recipe, balanced_weights, fit
+from pellucid.training.loop import Recipe, fit
+from pellucid.training.objective import balanced_weights
 from pellucid.training.optimizer import learning_rate_share
 
 CONTRACT = PixelContract(height=8, width=8, channels=1, mean=(0.3,), std=(0.4,))
@@ -55,7 +56,7 @@ def train(
     *,
     model: str = DROPOUT,
     **more: Any,
-) -> tuple[loop.FitResult, list[dict[str, Any]]]:
+) -> tuple[objective.FitResult, list[dict[str, Any]]]:
     folder.mkdir(exist_ok=True)
     torch.manual_seed(recipe.seed)
     family = "fastnet" if model.startswith("fastnet") else "spec"
@@ -151,13 +152,13 @@ def test_not_a_number_before_anything_good_is_an_error(
 
 
 def poison_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    real, calls = loop.F.cross_entropy, iter(range(10**9))
+    real, calls = objective.F.cross_entropy, iter(range(10**9))
 
     def cross_entropy(logits: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
         loss = real(logits, *args, **more)
         return loss * float("nan") if "reduction" not in more and next(calls) == step else loss
 
-    monkeypatch.setattr(loop.F, "cross_entropy", cross_entropy)
+    monkeypatch.setattr(objective.F, "cross_entropy", cross_entropy)
 
 
 def test_early_stopping_keeps_the_best(parts: tuple[Pictures, Pictures], tmp_path: Path) -> None:

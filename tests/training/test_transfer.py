@@ -11,13 +11,14 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import average_precision_score, log_loss
 from torch import nn
 
 import pellucid
 from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Pictures
+from pellucid.data.task import LABELS, NUMBER, Task
 from pellucid.errors import ShapeError, UnknownNameError
 from pellucid.model.pretrained import find_pretrained
 from pellucid.model.zoo import build
@@ -112,10 +113,10 @@ def test_the_network_answers_as_scikit_learn_does_on_its_features(
     fit, events = fitted(module, pixels, labels, num_classes, balanced=balanced)
     assert fit is not None
     assert fit.strength == min(losses, key=lambda strength: losses[strength])
-    assert fit.loss == pytest.approx(losses[fit.strength], rel=1e-3)
+    assert fit.scores["loss"] == pytest.approx(losses[fit.strength], rel=1e-3)
     found = probabilities(module, pixels)
     np.testing.assert_allclose(found, answers[fit.strength], atol=1e-3)
-    assert fit.accuracy == pytest.approx(np.mean(found[border:].argmax(1) == labels[border:]))
+    assert fit.scores["accuracy"] == pytest.approx(np.mean(found[border:].argmax(1) == labels[border:]))
     assert sorted(event["strength"] for event in events if event["event"] == "head") == list(STRENGTHS)
 
 
@@ -248,3 +249,43 @@ def test_a_network_without_a_plain_last_layer_is_refused(
         module = nn.Sequential(module, nn.Softsign())
     with pytest.raises(ShapeError, match="--no-freeze"):
         fitted(module, *pictures, 3)
+
+
+def standardized(weights: Path, pixels: np.ndarray, border: int) -> np.ndarray:
+    features = timm_features(network(weights, 3), pixels)
+    return (features - features[:border].mean(0)) / (features[:border].std(0) + 1e-6)
+
+
+def test_labels_are_fitted_each_as_scikit_learn_does(weights: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    pixels, digit = pictures
+    border = len(digit) * 2 // 3
+    labels = np.stack([digit > 0, digit == 1, digit < 9], axis=1).astype(np.float32)  # the last is on every picture
+    module = network(weights, 3)
+    fit, _ = fitted(module, pixels, labels, 3, task=Task(LABELS))
+    assert fit is not None
+    with torch.inference_mode():
+        found = module.eval()(CONTRACT.tensor(pixels)).sigmoid().numpy()
+    x = standardized(weights, pixels, border)
+    for k in range(2):
+        model = LogisticRegression(C=fit.strength, max_iter=300, tol=1e-3).fit(x[:border], labels[:border, k])
+        np.testing.assert_allclose(found[:, k], model.predict_proba(x)[:, 1], atol=1e-3)
+    assert found[:, 2].min() > 0.99
+    expected = average_precision_score(labels[border:, :2], found[border:, :2])
+    assert fit.scores["average_precision"] == pytest.approx(expected)
+
+
+def test_a_number_is_fitted_as_ridge_regression_does(weights: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    pixels, _ = pictures
+    border = len(pixels) * 2 // 3
+    values = pixels.mean((1, 2, 3))[:, None].astype(np.float64)
+    task = Task(NUMBER).fitted(values[:border])
+    module = network(weights, 1)
+    fit, events = fitted(module, pixels, task.scaled(values), 1, task=task)
+    assert fit is not None
+    with torch.inference_mode():
+        found = module.eval()(CONTRACT.tensor(pixels)).numpy() * task.std + task.mean
+    model = Ridge(alpha=1 / fit.strength).fit(standardized(weights, pixels, border)[:border], values[:border])
+    np.testing.assert_allclose(found, model.predict(standardized(weights, pixels, border)).reshape(-1, 1), atol=0.05)
+    assert fit.scores["mae"] == pytest.approx(np.abs(found - values)[border:].mean(), rel=1e-3)
+    losses = [event["valid_loss"] for event in events if event["event"] == "head"]
+    assert fit.scores["loss"] == min(losses)

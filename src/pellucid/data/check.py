@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
 from pellucid.data.scan import Progress, Record, remarks, scan
+from pellucid.data.task import CLASS, LABELS, NUMBER
 from pellucid.data.wording import counted, shown
 from pellucid.errors import PictureError
 
@@ -40,6 +42,8 @@ class Check:
     remarks: dict[str, int]  # what decoding noted, by how many pictures
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
+    task: str = CLASS
+    number: dict[str, Any] = field(default_factory=dict)  # the distribution, where the answers are numbers
 
     @property
     def problems(self) -> int:
@@ -65,6 +69,8 @@ class Check:
             "remarks": self.remarks,
             "ignored": list(self.ignored),
             "notes": list(self.notes),
+            "task": self.task,
+            "number": self.number,
         }
 
     def __str__(self) -> str:
@@ -76,7 +82,7 @@ def check(dataset: Dataset, *, size: tuple[int, int] | None = None, progress: Pr
     records = scan(dataset, progress=progress)
     items = dataset.items
     good = [i for i, record in enumerate(records) if record.reason is None]
-    label = [dataset.classes[item.label] if item.label >= 0 else "" for item in items]
+    label = [dataset.label(i) for i in range(len(items))]
 
     same: dict[str, list[int]] = defaultdict(list)
     for i in good:
@@ -87,8 +93,11 @@ def check(dataset: Dataset, *, size: tuple[int, int] | None = None, progress: Pr
         if items[i].group and items[i].split:
             splits_of_group[str(items[i].group)].add(str(items[i].split))
 
-    counts = Counter(label[i] for i in good)
-    classes = {name: counts.get(name, 0) for name in dataset.classes}
+    readable = np.array([record.reason is None for record in records], bool)
+    classes = {name: int(readable[rows].sum()) for name, rows in dataset.heaps()}
+    number: dict[str, Any] = {}
+    if dataset.task.kind == NUMBER:
+        number, classes = _distribution(dataset.classes[0], dataset.targets()[readable, 0]), {}
     return Check(
         source=dataset.source,
         pictures=len(good),
@@ -113,6 +122,8 @@ def check(dataset: Dataset, *, size: tuple[int, int] | None = None, progress: Pr
         remarks=remarks(records),
         ignored=dataset.ignored,
         notes=dataset.notes,
+        task=dataset.task.kind,
+        number=number,
     )
 
 
@@ -120,21 +131,30 @@ def sample_pictures(
     dataset: Dataset, *, per_class: int, seed: int = 0, picture: Callable[[np.ndarray], Image.Image]
 ) -> list[tuple[str, list[Image.Image]]]:
     """For a sheet: each class's name with its count, and some of its readable pictures, drawn with a seed."""
-    of_class: dict[int, list[int]] = defaultdict(list)
-    for i, item in enumerate(dataset.items):
-        of_class[item.label].append(i)
     rows = []
-    for k, name in enumerate(dataset.classes):
+    for k, (name, of_class) in enumerate(dataset.heaps()):
         shown: list[Image.Image] = []
-        for i in np.random.default_rng([seed, k]).permutation(of_class[k]):
+        for i in np.random.default_rng([seed, k]).permutation(of_class):
             if len(shown) == per_class:
                 break
             try:
                 shown.append(picture(dataset.picture(int(i)).pixels))
             except PictureError:
                 continue
-        rows.append((f"{name} ({len(of_class[k]):,})", shown))
+        rows.append((f"{name} ({len(of_class):,})", shown))
     return rows
+
+
+def _distribution(name: str, values: np.ndarray) -> dict[str, Any]:
+    """What the numbers are like, with a histogram of at most ten bars."""
+    if not len(values):
+        return {}
+    counts, edges = np.histogram(values, bins=min(10, len(np.unique(values))))
+    return {
+        "name": name, "n": len(values), "different": len(np.unique(values)), "lowest": float(values.min()),
+        "median": float(np.median(values)), "highest": float(values.max()), "mean": float(values.mean()),
+        "std": float(values.std()), "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+    }  # fmt: skip
 
 
 def _sizes(records: Sequence[Record]) -> dict[str, Any]:
@@ -166,15 +186,29 @@ def _crop(records: Sequence[tuple[str, Record]], size: tuple[int, int]) -> dict[
 
 
 def _tell(found: Check) -> list[str]:
-    lines = [f"{shown(found.source)}: {found.pictures:,} readable pictures, {len(found.classes)} classes"]
+    kinds = f"{len(found.classes)} classes"
+    if found.task == LABELS:
+        kinds = f"{counted(len(found.classes), 'label')}, any number of them on a picture"
+    if found.number:
+        kinds = f"a number each: {shown(found.number['name'])}"
+    lines = [f"{shown(found.source)}: {found.pictures:,} readable pictures, {kinds}"]
     if found.splits:
         lines.append("given splits: " + ", ".join(f"{name} {n:,}" for name, n in found.splits.items()))
     if found.sizes:
         smallest, median, largest = ("x".join(map(str, found.sizes[k])) for k in ("smallest", "median", "largest"))
         lines.append(f"height x width: {smallest} to {largest}, median {median}")
-    width = max((len(shown(name)) for name in found.classes), default=0)
-    most = max(found.classes.values(), default=0)
     largest_first = sorted(found.classes.items(), key=lambda entry: -entry[1])
+    if found.number:
+        number = found.number
+        lines.append(
+            f"{shown(number['name'])} from {number['lowest']:g} to {number['highest']:g}, median {number['median']:g}, "
+            f"mean {number['mean']:.4g}, standard deviation {number['std']:.4g}; {number['different']:,} different numbers"
+        )
+        edges = number["histogram"]["edges"]
+        ranges = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges)]
+        largest_first = list(zip(ranges, number["histogram"]["counts"], strict=True))
+    width = max((len(shown(name)) for name, _ in largest_first[:30]), default=0)
+    most = max((n for _, n in largest_first), default=0)
     for name, n in largest_first[:30]:
         lines.append(f"  {shown(name):<{width}}  {n:>8,}  " + "█" * max(round(30 * n / max(most, 1)), n > 0))
     if len(largest_first) > 30:
@@ -185,7 +219,7 @@ def _tell(found: Check) -> list[str]:
         "sets of pictures with the same pixels", [" = ".join(map(shown, cluster)) for cluster in found.duplicates]
     )
     lines += _list(
-        "of these under more than one class",
+        f"of these under more than one {'class' if found.task == CLASS else 'answer'}",
         [" = ".join(f"{shown(path)} ({shown(label)})" for path, label in cluster) for cluster in found.conflicts],
     )
     lines += _list(
@@ -194,7 +228,8 @@ def _tell(found: Check) -> list[str]:
     )
     lines += _list("groups in more than one split (leaks)", [shown(name) for name in found.leaking_groups])
     lines += _list(
-        f"classes with fewer than {_TINY} pictures", [f"{shown(name)}: {found.classes[name]}" for name in found.tiny]
+        f"{'labels' if found.task == LABELS else 'classes'} with fewer than {_TINY} pictures",
+        [f"{shown(name)}: {found.classes[name]}" for name in found.tiny],
     )
     if found.crop and found.crop["mean"] > 0:
         crop = found.crop

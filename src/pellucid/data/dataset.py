@@ -14,19 +14,20 @@ import shlex
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pellucid.data.arrays import Arrays, read_arrays
+from pellucid.data.arrays import Arrays, are_label_sets, read_arrays
 from pellucid.data.decode import Picture
 from pellucid.data.layout import Entries, read_layout
 from pellucid.data.sources import Archive, Files, Folder, Stat, below
 from pellucid.data.split import describe_splits
 from pellucid.data.table import TABLE_ENDINGS, read_rows, read_table
+from pellucid.data.task import CLASS, LABELS, NUMBER, ONE_CLASS, Task, bin_names, make_task, task_notes
 from pellucid.data.wording import counted, shown, some
 from pellucid.errors import ConfigError, DataError, PictureError, nearest
 
@@ -39,7 +40,7 @@ class Item:
     """One picture.
 
     path: unique, with forward slashes; relative to the source, save where a table says otherwise.
-    label: index into the classes, -1 for none. split: train, validation or test where given.
+    label: index into the data set's labels, -1 for none. split: train, validation or test where given.
     group: what must stay on one side of a split.
     """
 
@@ -53,9 +54,11 @@ class Item:
 class Dataset:
     """Labelled pictures. A class is its name; its index means nothing in another data set.
 
+    task: what is asked of a picture. classes: the names of what a network puts out, sorted: the classes; the labels that
+    a picture can have several of; or what the number is called. answers: the labels, where they are not the classes.
     source: what the user gave. name: a short one, for the folders of runs.
     kind: folder, zip, table, arrays or digits.
-    classes: sorted. items: sorted by path. notes: what the user should know.
+    items: sorted by path. notes: what the user should know.
     ignored: files that are left out since they are no pictures, neither by name nor by content.
     """
 
@@ -67,9 +70,35 @@ class Dataset:
     notes: tuple[str, ...]
     ignored: tuple[str, ...]
     files: Files | Arrays
+    task: Task = ONE_CLASS
+    answers: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The different labels as text, which the items point to: the classes, or "loop;round" and the like, or "3.5"."""
+        return self.classes if self.task.kind == CLASS else self.answers
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def label(self, index: int) -> str:
+        """An item's answer as text, "" for none."""
+        return self.labels[k] if (k := self.items[index].label) >= 0 else ""
+
+    def targets(self) -> np.ndarray:
+        """The answer of every item as numbers, as `Task.encode` gives them; items without one have any (a class: -1)."""
+        label = np.array([item.label for item in self.items], np.int64)
+        return label if self.task.kind == CLASS else self.task.encode(self.labels, self.classes)[label]
+
+    def heaps(self) -> list[tuple[str, np.ndarray]]:
+        """The items of each class or label by its name, or of each bin of the numbers by its range."""
+        rows = np.flatnonzero([item.label >= 0 for item in self.items])
+        targets = self.targets()[rows]
+        if self.task.kind == LABELS:
+            return [(name, rows[targets[:, k] > 0]) for k, name in enumerate(self.classes)]
+        heap = self.task.strata(targets)
+        names = self.classes if self.task.kind == CLASS else bin_names(targets[:, 0], heap)
+        return [(name, rows[heap == k]) for k, name in enumerate(names)]
 
     def read(self, index: int) -> bytes | None:
         """The bytes of an item's file, from any thread; None for an array. Raises PictureError."""
@@ -97,6 +126,8 @@ def open_dataset(
     label_column: str | None = None,
     split_column: str | None = None,
     group: str | None = None,
+    task: str | None = None,
+    label_separator: str | None = None,
     root: str | Path | None = None,
     name: str | None = None,
 ) -> Dataset:
@@ -112,8 +143,10 @@ def open_dataset(
 
     `group` says what must stay on one side of a split: a column of the table, or a regular expression with
     the group in parentheses that matches every path, like "(C[0-9]+)"; "" leaves a table's groups out.
+    `task` is class, labels (several at once, with `label_separator` between them, by default ";") or number.
     Raises DataError, or ConfigError and UnknownNameError for the other arguments.
     """
+    asked_task = make_task(task, label_separator)
     asked = {"path": path_column, "label": label_column, "split": split_column, "group": group}
     if isinstance(source, tuple) or source == "digits":
         if any(asked.values()) or root:
@@ -122,27 +155,29 @@ def open_dataset(
                 f"{'the digits' if source == 'digits' else 'made of arrays'}. Leave them out; from_arrays() "
                 "takes the groups and splits of arrays."
             )
-        return _digits(name) if source == "digits" else from_arrays(*source, name=name or "arrays")
+        if source == "digits":
+            return _digits(name, asked_task)
+        return from_arrays(*source, name=name or "arrays", task=task or (LABELS if label_separator else None))
 
     path = _existing(str(source))
     start = None if root is None else Path(root).expanduser()
     files: Files
     if path.is_dir():
         kind = "folder"
-        files, entries = _from_tree(Folder(path), path, asked, start)
+        files, entries = _from_tree(Folder(path), path, asked, start, asked_task)
     elif path.suffix.lower() in TABLE_ENDINGS:
         kind, files = "table", Folder(start or path.parent)
-        entries = _from_table(Folder(path.parent), path.name, asked, files, base="")
+        entries = _from_table(Folder(path.parent), path.name, asked, files, base="", task=asked_task)
     elif path.is_file() and zipfile.is_zipfile(path):
         kind = "zip"
-        files, entries = _from_tree(Archive(path), path, asked, start)
+        files, entries = _from_tree(Archive(path), path, asked, start, asked_task)
     else:
         raise DataError(f"'{shown(str(source))}' is no data set. {_EXPECTED}")
     if group and "(" in group and not any(entries.groups):
         entries.groups = _matched(group, entries.paths)
         entries.notes.append(f"groups: '{shown(group)}' finds {counted(len(set(entries.groups)), 'group')}")
     named = path.resolve().name if kind == "folder" else path.stem
-    return _assemble(entries, files, source=str(source), kind=kind, name=name or named)
+    return _assemble(entries, files, source=str(source), kind=kind, name=name or named, task=asked_task)
 
 
 def from_arrays(
@@ -152,21 +187,26 @@ def from_arrays(
     classes: Sequence[str] | None = None,
     groups: Sequence[Any] | None = None,
     splits: Sequence[str | None] | None = None,
+    task: str | None = None,
     name: str = "arrays",
 ) -> Dataset:
     """The data set of pictures in memory, which are not copied; picture 42 has the path "00042".
 
     `images` is an array (N, H, W) or (N, H, W, C), a torch tensor (N, H, W) or (N, C, H, W), or a list of N
     of these without the N, of any sizes; for levels see `pellucid.data.decode.from_array`. `labels` (N,) are
-    class names, or ints: indices into `classes`, or the names themselves. `groups` (N,) say what must stay on
+    class names, or ints: indices into `classes`, or the names themselves. Several labels a picture are a list of names
+    each, or 0 and 1 (N, L) with their names in `classes`; numbers to learn need task="number". `groups` (N,) say what must stay on
     one side of a split. `splits` (N,) are train, validation, test or None.
     Raises DataError when these cannot be used, or not together.
     """
-    entries, arrays = read_arrays(images, labels, classes=classes, groups=groups, splits=splits)
-    return _assemble(entries, arrays, source=name, kind="arrays", name=name)
+    task = task or (LABELS if are_label_sets(labels) else CLASS)
+    entries, arrays = read_arrays(images, labels, classes=classes, groups=groups, splits=splits, task=task)
+    return _assemble(
+        entries, arrays, source=name, kind="arrays", name=name, task=make_task(task, None), classes=classes
+    )
 
 
-def _digits(name: str | None) -> Dataset:
+def _digits(name: str | None, task: Task) -> Dataset:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -174,7 +214,7 @@ def _digits(name: str | None) -> Dataset:
     entries, arrays = read_arrays(images, digits.target)
     if Path("digits").exists():
         entries.notes.append("these are the embedded digits; for what is called so in this folder: ./digits")
-    return _assemble(entries, arrays, source="digits", kind="digits", name=name or "digits")
+    return _assemble(entries, arrays, source="digits", kind="digits", name=name or "digits", task=task)
 
 
 def _existing(source: str) -> Path:
@@ -193,19 +233,21 @@ def _existing(source: str) -> Path:
     )
 
 
-def _from_tree(files: Files, path: Path, asked: Mapping[str, str | None], root: Path | None) -> tuple[Files, Entries]:
+def _from_tree(
+    files: Files, path: Path, asked: Mapping[str, str | None], root: Path | None, task: Task
+) -> tuple[Files, Entries]:
     """The pictures in a folder or an archive, by class folders or by its only table, and where they lie."""
     tree, notes = files.tree()
     every = [below(folder, file) for folder, inside in tree.items() for file in inside]
     tables = [file for file in every if file.lower().endswith(TABLE_ENDINGS)]
     named = [column for kind, column in asked.items() if column and not (kind == "group" and "(" in column)]
-    by_table = bool(named or root)
+    by_table = bool(named or root or (task.kind == LABELS and tables))
     entries = Entries() if by_table else read_layout(tree, files.head)
     if len(tables) == 1 and len(set(entries.labels)) < 2:
         start, base = files, posixpath.dirname(tables[0])
         if root:
             start, base = (Folder(root), "") if isinstance(files, Folder) else (files, root.as_posix())
-        entries = _from_table(files, tables[0], asked, start, base=base)
+        entries = _from_table(files, tables[0], asked, start, base=base, task=task)
         entries.notes = [*notes, f"labels: table '{shown(tables[0])}'", *entries.notes]
         return start, entries
     if by_table:
@@ -239,12 +281,14 @@ def _unused(tables: Sequence[str], pictures: Sequence[str], files: Files, path: 
     return notes
 
 
-def _from_table(files: Files, table: str, asked: Mapping[str, str | None], start: Files, *, base: str) -> Entries:
+def _from_table(
+    files: Files, table: str, asked: Mapping[str, str | None], start: Files, *, base: str, task: Task
+) -> Entries:
     try:
         data = files.read(table)
     except PictureError as error:
         raise DataError(f"The table '{shown(table)}' cannot be used: {error.reason}.") from error
-    return read_rows(read_table(data, table), asked, start, base=base, name=table)
+    return read_rows(read_table(data, table), asked, start, base=base, name=table, task=task)
 
 
 def _matched(pattern: str, paths: Sequence[str]) -> list[str | None]:
@@ -270,36 +314,51 @@ def _matched(pattern: str, paths: Sequence[str]) -> list[str | None]:
     return found
 
 
-def _assemble(entries: Entries, files: Files | Arrays, *, source: str, kind: str, name: str) -> Dataset:
-    classes = tuple(sorted(set(entries.labels)))
-    index = {label: k for k, label in enumerate(classes)}
+def _assemble(
+    entries: Entries, files: Files | Arrays, *, source: str, kind: str, name: str, task: Task,
+    classes: Sequence[str] | None = None,
+) -> Dataset:  # fmt: skip
+
+    def place(positions: Sequence[int]) -> str:
+        return f"those of {some([entries.paths[i] for i in positions])}"
+
+    entries.labels = task.read(entries.labels, place)
+    outputs = task.outputs(entries.labels, entries.column)
+    if task.kind == LABELS:  # a label that no picture has is still one
+        outputs = tuple(sorted({*outputs, *(classes or ())}))
+    notes = [*entries.notes, *task_notes(task, entries.labels, outputs, place)]
+    labels = tuple(sorted(set(entries.labels)))
+    index = {label: k for k, label in enumerate(labels)}
     rows = zip(entries.paths, entries.labels, entries.splits, entries.groups, strict=True)
     items = tuple(Item(path, index[label], *rest) for path, label, *rest in sorted(rows, key=itemgetter(0)))
-    notes = list(entries.notes)
-    if any(entries.splits):
-        labels = np.array([item.label for item in items])
-        splits = np.array([item.split or "" for item in items])
-        notes += describe_splits(labels, splits, classes)
     short = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "data"
-    return Dataset(source, short, kind, classes, items, tuple(notes), tuple(sorted(entries.ignored)), files)
+    data = Dataset(
+        source, short, kind, outputs, items, tuple(notes), tuple(sorted(entries.ignored)), files, task, labels
+    )
+    if any(entries.splits) and task.kind != NUMBER:
+        splits = np.array([item.split or "" for item in items])
+        data = replace(data, notes=(*notes, *describe_splits(data.targets(), splits, outputs)))
+    return data
 
 
 def _tell(data: Dataset) -> list[str]:
-    count = Counter((item.label, item.split) for item in data.items)
-    total = Counter(item.label for item in data.items)
+    heaps = data.heaps()
+    count = {name: Counter(data.items[i].split for i in inside) for name, inside in heaps}
     groups = {item.group for item in data.items} - {None}
-    size = [counted(len(data), "picture"), counted(len(data.classes), "class")]
+    what = {CLASS: "class", LABELS: "label", NUMBER: data.classes[0] if data.classes else ""}[data.task.kind]
+    size = [counted(len(data), "picture")]
+    size += [f"a number each, {shown(what)}"] if data.task.kind == NUMBER else [counted(len(data.classes), what)]
     size += [counted(len(groups), "group")] if groups else []
-    splits = [split for split in ("train", "validation", "test") if any(s == split for _, s in count)]
-    classes = [(k, shown(label)) for k, label in enumerate(data.classes[:_SHOWN_CLASSES])]
-    width = max([len("class"), *(len(label) for _, label in classes)])
+    splits = [split for split in ("train", "validation", "test") if any(c[split] for c in count.values())]
+    shown_heaps = [(shown(name), count[name]) for name, _ in heaps[:_SHOWN_CLASSES]]
+    width = max([len(what), *(len(name) for name, _ in shown_heaps)])
     lines = [f"{shown(data.source)} ({data.kind}): {', '.join(size)}"]
-    lines.append("".join((f"  {'class':<{width}}", *(f"{title:>12}" for title in ("pictures", *splits)))))
-    for k, label in classes:
-        numbers = (total[k], *(count[k, split] for split in splits))
-        lines.append("".join((f"  {label:<{width}}", *(f"{number:>12,}" for number in numbers))))
-    if len(data.classes) > _SHOWN_CLASSES:
-        lines.append(f"  and {len(data.classes) - _SHOWN_CLASSES:,} more")
+    lines.append("".join((f"  {shown(what):<{width}}", *(f"{title:>12}" for title in ("pictures", *splits)))))
+    for name, found in shown_heaps:
+        numbers = (found.total(), *(found[split] for split in splits))
+        lines.append("".join((f"  {name:<{width}}", *(f"{number:>12,}" for number in numbers))))
+    if len(heaps) > _SHOWN_CLASSES:
+        lines.append(f"  and {len(heaps) - _SHOWN_CLASSES:,} more")
     if data.ignored:
         lines.append(f"{counted(len(data.ignored), 'file')} left out, no picture: {some(data.ignored)}")
     return lines + [f"Note: {note}" for note in data.notes]

@@ -32,6 +32,7 @@ class Entries:
     labels: list[str] = field(default_factory=list)
     splits: list[str | None] = field(default_factory=list)
     groups: list[str | None] = field(default_factory=list)
+    column: str = "number"  # what the labels are called, where they are numbers
     ignored: list[str] = field(default_factory=list)  # files that are no pictures
     notes: list[str] = field(default_factory=list)
 

@@ -18,7 +18,8 @@ _RESIDENT_SHARE = 0.4  # of the free GPU memory that the pictures may take
 class Pictures:
     """Some rows of a pack with their labels: what one split is for the training loop.
 
-    `pixels` uint8 (M, H, W, C) over all rows, `labels` int64 (M,), `indices` int64 (N,) the rows that belong to the split.
+    `pixels` uint8 (M, H, W, C) over all rows, `labels` what is learned (int64 (M,) for classes, else float32
+    (M, outputs), see `Task.scaled`), `indices` int64 (N,) the rows that belong to the split.
     """
 
     pixels: np.ndarray
@@ -52,7 +53,7 @@ class Loader:
         return -(-len(self.pictures) // self.batch_size)
 
     def in_order(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """All pictures once, in order, not augmented: float32 (B, C, H, W), int64 (B,)."""
+        """All pictures once, in order, not augmented: float32 (B, C, H, W), and the labels (B,) or (B, outputs)."""
         for start in range(0, len(self.pictures), self.batch_size):
             rows = self.pictures.indices[start : start + self.batch_size]
             yield self.contract.tensor(self._fetch(rows)), self._labels(rows)

@@ -16,6 +16,7 @@ import numpy as np
 from pellucid.data.dataset import Dataset
 from pellucid.data.scan import Record
 from pellucid.data.split import DEFAULT_FRACTIONS, describe_splits, find_straddling, make_splits, united
+from pellucid.data.task import CLASS, NONE, NUMBER, bin_names
 from pellucid.data.wording import counted, shown, some
 from pellucid.errors import DataError, RunError, SplitError
 
@@ -77,15 +78,16 @@ def make_manifest(
     Given splits are kept; what they lack is made from the training part (validation only), and a training or validation
     picture with the same pixels as a picture of a later split is taken out, since it would leak. Without given splits, or
     with `fractions`, new ones are made in which duplicates and groups stay together.
-    Raises DataError when there are fewer than two classes, SplitError when splits cannot be made or groups straddle them.
+    Raises DataError when all pictures have the same answer, SplitError when splits cannot be made or groups straddle them.
     """
     readable = np.array([record.reason is None for record in records])
     labels = np.array([item.label for item in dataset.items])
-    _require_classes(dataset, labels, readable)
+    _require_answers(dataset, readable & (labels >= 0))
     pixels = np.array([record.pixels or f"unreadable-{i}" for i, record in enumerate(records)])
     groups = np.array([item.group or "" for item in dataset.items])
     units = united(pixels, groups)
     use = readable & (labels >= 0)
+    strata, names = _strata(dataset, use)
     status = np.where(use, USED, UNREADABLE).astype(object)
     reasons = [record.reason or "" for record in records]
 
@@ -94,10 +96,11 @@ def make_manifest(
     if fractions is not None or not given.any():
         splits = np.full(len(labels), "", object)
         splits[use] = make_splits(
-            labels[use], units[use], fractions=fractions or DEFAULT_FRACTIONS, seed=seed,
-            classes=dataset.classes, groups=groups[use],
+            strata[use], units[use], fractions=fractions or DEFAULT_FRACTIONS, seed=seed, classes=names,
+            groups=groups[use],
         )  # fmt: skip
-        notes += describe_splits(labels[use], splits[use], dataset.classes)
+        if dataset.task.kind != NUMBER:
+            notes += describe_splits(dataset.targets()[use], splits[use], dataset.classes)
     else:
         splits = given.astype(object)
         _refuse_gaps(dataset, splits, use)
@@ -109,13 +112,13 @@ def make_manifest(
             part = (splits == "train") & used
             shares = {"train": 0.9, "validation": 0.1}
             splits[part] = make_splits(
-                labels[part], units[part], fractions=shares, seed=seed, classes=dataset.classes, groups=groups[part]
+                strata[part], units[part], fractions=shares, seed=seed, classes=names, groups=groups[part]
             )
             notes.append("no validation pictures are given or left: a tenth of the training part is set aside for it")
         if not (splits[used] == "test").any():
             notes.append("no test pictures are given: measure on the validation part, or give pictures to evaluate")
     rows = tuple(
-        Row(item.path, dataset.classes[item.label] if item.label >= 0 else "", str(splits[i]), item.group or "",
+        Row(item.path, dataset.label(i), str(splits[i]), item.group or "",
             records[i].sha256, str(status[i]), reasons[i])
         for i, item in enumerate(dataset.items)
     )  # fmt: skip
@@ -131,10 +134,7 @@ def restore_manifest(rows: Sequence[Mapping[str, str]], dataset: Dataset, record
         before = {row["path"]: Row(**row) for row in rows}
     except (KeyError, TypeError) as error:
         raise RunError(f"The run's data.csv is damaged: its columns are not those expected ({error}).") from error
-    now = {
-        item.path: (dataset.classes[item.label], record.sha256)
-        for item, record in zip(dataset.items, records, strict=True)
-    }
+    now = {item.path: (dataset.label(i), records[i].sha256) for i, item in enumerate(dataset.items)}
     then = {path: (row.label, row.sha256) for path, row in before.items()}
     changed = sorted(path for path in then.keys() | now.keys() if then.get(path) != now.get(path))
     if changed:
@@ -146,21 +146,38 @@ def restore_manifest(rows: Sequence[Mapping[str, str]], dataset: Dataset, record
     return Manifest(tuple(before[item.path] for item in dataset.items), ())
 
 
-def _require_classes(dataset: Dataset, labels: np.ndarray, readable: np.ndarray) -> None:
-    present = sorted({dataset.classes[k] for k in labels[readable & (labels >= 0)]})
-    if len(present) < 2:
-        found = f"only the class '{present[0]}'" if present else "no readable labelled picture"
+def _strata(dataset: Dataset, use: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """What the splits have their share of, int (N,), and its names. Pictures that are not used have any."""
+    targets = dataset.targets()
+    strata = np.zeros(len(targets), np.int64)
+    strata[use] = dataset.task.strata(targets[use])
+    if dataset.task.kind == NUMBER:
+        return strata, bin_names(targets[use][:, 0], strata[use])
+    return strata, [*dataset.classes, NONE]
+
+
+def _require_answers(dataset: Dataset, usable: np.ndarray) -> None:
+    present = sorted({dataset.label(i) for i in np.flatnonzero(usable).tolist()})
+    if len(present) > 1:
+        return
+    if dataset.task.kind != CLASS and present:
         raise DataError(
-            f"'{dataset.source}' has {found}; a classifier needs at least two classes. Put the pictures of each class into "
-            "a folder of its own, named like the class, or give a table with a label column."
+            f"Every picture of '{dataset.source}' has the same answer, '{shown(present[0])}'; from that nothing can be learned. "
+            "Expected pictures with different answers; look whether this is the right column (--label-column)."
         )
+    found = f"only the class '{present[0]}'" if present else "no readable labelled picture"
+    raise DataError(
+        f"'{dataset.source}' has {found}; a classifier needs at least two classes. Put the pictures of each class into "
+        "a folder of its own, named like the class, or give a table with a label column."
+    )
 
 
 def _require_training(dataset: Dataset, labels: np.ndarray, splits: np.ndarray, used: np.ndarray) -> None:
-    classes = sorted({dataset.classes[k] for k in labels[used & (splits == "train")]})
+    classes = sorted({dataset.labels[k] for k in labels[used & (splits == "train")]})
     if len(classes) < 2:
+        what = "class" if dataset.task.kind == CLASS else "answer"
         raise SplitError(
-            f"'{dataset.source}' gives splits, but its training part has usable pictures of {counted(len(classes), 'class')}: "
+            f"'{dataset.source}' gives splits, but its training part has usable pictures of {counted(len(classes), what)}: "
             f"{some(classes) or 'none'}. Expected at least two in a part called train, that are readable and not repeated in "
             "a later part; or make new splits with --split 80/10/10."
         )

@@ -15,7 +15,8 @@ def open_with(source: str, config: DataConfig) -> Dataset:
     """`open_dataset` with the options of a DataConfig."""
     return open_dataset(
         source, path_column=config.path_column, label_column=config.label_column, split_column=config.split_column,
-        group=config.group, root=Path(config.root) if config.root else None,
+        group=config.group, task=config.task, label_separator=config.label_separator,
+        root=Path(config.root) if config.root else None,
     )  # fmt: skip
 
 

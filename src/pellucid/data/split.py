@@ -118,13 +118,15 @@ def find_straddling(units: np.ndarray, splits: np.ndarray) -> list[int]:
 
 
 def describe_splits(labels: np.ndarray, splits: np.ndarray, classes: Sequence[str]) -> list[str]:
-    """Which classes are missing in which split, ten at most. `labels` int (N,), `splits` str (N,)."""
+    """Which classes are missing in which split, ten at most. `labels` int (N,), or 0 and 1 (N, classes) where a picture can
+    have several; `splits` str (N,)."""
     names = [name for name in DEFAULT_FRACTIONS if (splits == name).any()]
+    what = "class" if labels.ndim == 1 else "label"
     notes = []
     for k, name in enumerate(classes):
-        mine = splits[labels == k]
+        mine = splits[labels == k if labels.ndim == 1 else labels[:, k] > 0]
         if missing := [split for split in names if not (mine == split).any()]:
-            notes.append(f"class '{shown(name)}' has {counted(len(mine), 'picture')}: none in {' and '.join(missing)}")
+            notes.append(f"{what} '{shown(name)}' has {counted(len(mine), 'picture')}: none in {' and '.join(missing)}")
     if len(notes) > _SHOWN:
         notes[_SHOWN:] = [f"{len(notes) - _SHOWN:,} more classes are missing in a split"]
     return notes

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pellucid.data.layout import SPLIT_NAMES, Entries
 from pellucid.data.sources import Files, Folder
+from pellucid.data.task import LABELS, NONE, ONE_CLASS, Task
 from pellucid.data.wording import counted, shown, some
 from pellucid.errors import DataError, MissingExtraError, UnknownNameError, nearest
 
@@ -35,7 +36,9 @@ def read_table(data: bytes, name: str) -> Columns:
     return columns
 
 
-def read_rows(columns: Columns, asked: Mapping[str, str | None], files: Files, *, base: str, name: str) -> Entries:
+def read_rows(
+    columns: Columns, asked: Mapping[str, str | None], files: Files, *, base: str, name: str, task: Task = ONE_CLASS
+) -> Entries:
     """The pictures that the table `name` lists, with paths that start from the folder `base` of `files`.
 
     `asked` names the columns of path, label, split and group; None is guessed from usual names, "" is no
@@ -52,10 +55,12 @@ def read_rows(columns: Columns, asked: Mapping[str, str | None], files: Files, *
     if chosen["group"]:
         notes.append(f"groups: column '{shown(chosen['group'])}', {counted(len({*groups} - {''}), 'group')}")
     if empty := [row for row, cells in enumerate(zip(given, labels, strict=True), 1) if not all(cells)]:
+        word = f"; a picture with none of the labels has the word {NONE}" if task.kind == LABELS else ""
         raise DataError(
             f"{counted(len(empty), 'row')} of '{shown(name)}' without a path or a label: {_rows(empty)}. "
-            "Expected both in every row; fill them in, or remove these rows."
+            f"Expected both in every row{word}; fill them in, or remove these rows."
         )
+    labels = task.read(labels, lambda positions: _rows([i + 1 for i in positions]))
     paths, missing = _locate(given, files, base)
     if 2 * len(missing) > len(paths):
         raise DataError(
@@ -71,8 +76,8 @@ def read_rows(columns: Columns, asked: Mapping[str, str | None], files: Files, *
     times = Counter(path for path, *_ in unique)
     if unlike := [f"{row[0]} ({', '.join(filter(None, row[1:]))})" for row in unique if times[row[0]] > 1]:
         raise DataError(
-            f"Rows of '{shown(name)}' contradict each other: {some(unlike)}. Expected one label, one split "
-            "and one group for a picture; correct these rows."
+            f"Rows of '{shown(name)}' contradict each other: {some(unlike)}. Expected one row a picture, "
+            "with one label (several labels in one cell), one split and one group; correct these rows."
         )
     if len(unique) < len(rows):
         notes.append(f"{counted(len(rows) - len(unique), 'row')} of '{shown(name)}' left out as repeated")
@@ -81,6 +86,7 @@ def read_rows(columns: Columns, asked: Mapping[str, str | None], files: Files, *
         labels=[row[1] for row in unique],
         splits=[row[2] or None for row in unique],
         groups=[row[3] or None for row in unique],
+        column=str(chosen["label"]),
         notes=notes,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 
@@ -20,3 +21,9 @@ def counted(number: int, thing: str) -> str:
     """The number with its noun: "1 picture", "1,200 pictures", "2 classes"."""
     plural = f"{thing}es" if thing.endswith("s") else f"{thing}s"
     return f"{number:,} {thing if number == 1 else plural}"
+
+
+def rounded(value: float, step: float) -> str:
+    """`value` with as many decimals as differences of `step` need: 12.345 with step 0.1 is "12.3"."""
+    decimals = max(0, math.ceil(-math.log10(step))) if 0 < step < math.inf else 3
+    return f"{value + 0.0:,.{min(decimals, 9)}f}"

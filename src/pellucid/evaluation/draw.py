@@ -31,8 +31,9 @@ def fit(picture: Image.Image, side: int) -> Image.Image:
     return picture
 
 
-def draw_labels(picture: Image.Image, labels: Sequence[tuple[str, float]]) -> Image.Image:
-    """A copy of `picture` with a band below it: one row a label, name and probability (0 to 1) over a bar.
+def draw_labels(picture: Image.Image, labels: Sequence[tuple[str, float | str]], *, bold: int = 1) -> Image.Image:
+    """A copy of `picture` with a band below it: one row a label, name and probability (0 to 1) over a bar; or, for what has
+    no probability, name and text. The first `bold` rows stand bold.
 
     The picture itself is never covered. A tiny one grows by a whole factor until its shorter side has
     at least 256 pixels. Returns RGB.
@@ -48,13 +49,14 @@ def draw_labels(picture: Image.Image, labels: Sequence[tuple[str, float]]) -> Im
     sheet = Image.new("RGB", (width, picture.height + row * len(labels) + margin), _PAPER)
     sheet.paste(picture, ((width - picture.width) // 2, 0))
     draw = ImageDraw.Draw(sheet)
-    for position, (label, probability) in enumerate(labels):
-        font = _font(size, bold=position == 0)
+    for position, (label, value) in enumerate(labels):
+        font = _font(size, bold=position < bold)
         top = picture.height + margin + position * row
         middle, inner = top + (row - margin) / 2, width - 2 * margin
-        bar = round(inner * min(max(probability, 0.0), 1.0))
-        draw.rectangle((margin, top, margin + bar, top + row - margin), fill=_BAR)
-        share = percent(probability)
+        share = value if isinstance(value, str) else percent(value)
+        if not isinstance(value, str):
+            bar = round(inner * min(max(value, 0.0), 1.0))
+            draw.rectangle((margin, top, margin + bar, top + row - margin), fill=_BAR)
         room = inner - 3 * margin - font.getlength(share)
         draw.text((2 * margin, middle), _clip(label, font, room), fill=_INK, font=font, anchor="lm")
         draw.text((width - 2 * margin, middle), share, fill=_INK, font=font, anchor="rm")

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from pellucid.evaluation.metrics import Evaluation
+from pellucid.evaluation.intervals import Interval
+from pellucid.evaluation.metrics import CalibrationBin, Evaluation
 from pellucid.evaluation.text import shorten
 
 MAX_CLASSES = 50  # a figure shows at most so many; beyond, the weakest ones
@@ -65,12 +66,13 @@ def loss_curves(history: Sequence[Mapping[str, Any]]) -> str:
         return _svg(figure, "loss")
 
 
-def accuracy_curve(history: Sequence[Mapping[str, Any]]) -> str:
-    """Validation accuracy against the epoch."""
+def metric_curve(history: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """The metric of the validation pictures against the epoch; accuracy in percent."""
     with _style():
         figure, axes = _epochs(history)
-        _line(axes, history, "valid_accuracy", "validation", _SECOND, "--")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        _line(axes, history, f"valid_{metric}", "validation", _SECOND, "--")
+        if metric == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         return _svg(figure, "accuracy")
 
 
@@ -112,44 +114,82 @@ def confusion_matrix(evaluation: Evaluation) -> str:
 
 def recall_plot(evaluation: Evaluation) -> str:
     """Recall of each class with its interval, weakest on top, beside the accuracy over all pictures."""
-    scores = evaluation.weakest(MAX_CLASSES)
+    rows = [(score.label, score.n, score.recall) for score in evaluation.weakest(MAX_CLASSES)]
+    return interval_plot(rows, evaluation.accuracy.value, "recall")
+
+
+def interval_plot(rows: Sequence[tuple[str, int, Interval]], line: float, name: str) -> str:
+    """A share with its interval for each (name, n, share), the first on top, beside that over everything."""
     with _style():
-        figure = Figure(figsize=(5.0, 0.9 + 0.25 * len(scores)), layout="constrained")
+        figure = Figure(figsize=(5.0, 0.9 + 0.25 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
-        axes.axvline(evaluation.accuracy.value, color=_FAINT, linewidth=0.8, linestyle=":")
-        for row, score in enumerate(scores):
-            axes.plot([score.recall.low, score.recall.high], [row, row], color=_ACCENT, linewidth=2, alpha=0.5)
-            axes.plot(score.recall.value, row, "o", color=_ACCENT, markersize=5)
-        names = [f"{shorten(score.label, 22)} ({score.n:,})" for score in scores]
-        axes.set_yticks(range(len(scores)), names, parse_math=False)
+        axes.axvline(line, color=_FAINT, linewidth=0.8, linestyle=":")
+        for row, (_, _, share) in enumerate(rows):
+            axes.plot([share.low, share.high], [row, row], color=_ACCENT, linewidth=2, alpha=0.5)
+            axes.plot(share.value, row, "o", color=_ACCENT, markersize=5)
+        names = [f"{shorten(label, 22)} ({n:,})" for label, n, _ in rows]
+        axes.set_yticks(range(len(rows)), names, parse_math=False)
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=_FAINT, alpha=0.25, linewidth=0.6)
         axes.spines["left"].set_visible(False)
-        axes.set(xlim=(-0.02, 1.02), ylim=(len(scores) - 0.4, -0.6))
-        return _svg(figure, "recall")
+        axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6))
+        return _svg(figure, name)
 
 
-def calibration_plot(evaluation: Evaluation) -> str:
+def calibration_plot(bins: Sequence[CalibrationBin], *, says: str = "says it is sure", is_so: str = "is right") -> str:
     """How often it is right against how sure it says it is; a dot's area grows with its pictures."""
     with _style():
         figure = Figure(figsize=(3.4, 3.2), layout="constrained")
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=0.8, linestyle=":")
-        bins = evaluation.calibration
+        n = sum(b.n for b in bins)
         said, right = [b.confidence for b in bins], [b.accuracy for b in bins]
-        axes.scatter(said, right, s=[12 + 250 * b.n / evaluation.n for b in bins], color=_ACCENT, linewidths=0)
+        axes.scatter(said, right, s=[12 + 250 * b.n / n for b in bins], color=_ACCENT, linewidths=0)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.grid(color=_FAINT, alpha=0.25, linewidth=0.6)
-        axes.set(
-            xlabel="says it is sure",
-            ylabel="is right",
-            aspect="equal",
-            xlim=(-0.05, 1.05),
-            ylim=(-0.05, 1.05),
-        )
+        axes.set(xlabel=says, ylabel=is_so, aspect="equal", xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
         return _svg(figure, "calibration")
+
+
+def scatter_plot(truth: np.ndarray, answers: np.ndarray, name: str, margin: float | None) -> str:
+    """Answers against true numbers, a dot a picture; on the dotted line they agree, in the band they are `margin` off at most."""
+    ends = np.array([min(truth.min(), answers.min()), max(truth.max(), answers.max())])
+    pad = 0.04 * max(ends[1] - ends[0], 1e-9)
+    with _style():
+        figure = Figure(figsize=(4.4, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        ends = ends + np.array([-pad, pad])
+        if margin is not None:
+            axes.fill_between(ends, ends - margin, ends + margin, color=_ACCENT, alpha=0.12, linewidth=0)
+        axes.plot(ends, ends, color=_FAINT, linewidth=0.8, linestyle=":")
+        axes.scatter(truth, answers, **_dots(len(truth)))
+        axes.grid(color=_FAINT, alpha=0.25, linewidth=0.6)
+        axes.set_xlabel(f"true {shorten(name, 40)}", parse_math=False)
+        axes.set(ylabel="answer", aspect="equal", xlim=ends, ylim=ends)
+        return _svg(figure, "scatter")
+
+
+def residual_plot(truth: np.ndarray, answers: np.ndarray, name: str, margin: float | None) -> str:
+    """Answer minus truth against the true number: what lies above zero is answered too high."""
+    with _style():
+        figure = Figure(figsize=(4.4, 2.9), layout="constrained")
+        axes = figure.add_subplot()
+        if margin is not None:
+            axes.axhspan(-margin, margin, color=_ACCENT, alpha=0.12, linewidth=0)
+        axes.axhline(0, color=_FAINT, linewidth=0.8, linestyle=":")
+        axes.scatter(truth, answers - truth, **_dots(len(truth)))
+        axes.grid(color=_FAINT, alpha=0.25, linewidth=0.6)
+        axes.set_xlabel(f"true {shorten(name, 40)}", parse_math=False)
+        axes.set(ylabel="answer − truth")
+        return _svg(figure, "residuals")
+
+
+def _dots(n: int) -> dict[str, Any]:
+    """How dots are drawn: the more, the smaller and fainter."""
+    size, alpha = (14, 0.5) if n <= 500 else (6, 0.35)
+    return {"s": size, "alpha": alpha, "color": _ACCENT, "linewidths": 0}
 
 
 def _shown(evaluation: Evaluation) -> list[int]:

@@ -7,7 +7,7 @@ than the data can hold, so whole groups are resampled then.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from scipy.stats import binomtest
 
 _DRAWS_AT_ONCE = 100  # bounds the memory with many groups or classes
+_MOST_DRAWN = 20_000_000  # draws times pictures: bounds the time with very many pictures
 _QUANTILES = (0.025, 0.975)
 
 
@@ -133,4 +134,28 @@ def percentiles(value: float, draws: np.ndarray, *, trials: int) -> Interval:
     if all_alike(draws):
         stand_in = wilson(round(value * trials), trials)
         low, high = stand_in.low, stand_in.high
+    return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def resamples(n: int, *, groups: np.ndarray | None = None, draws: int = 1000, seed: int = 0) -> Iterator[np.ndarray]:
+    """How often each picture is in each of `draws` resamples of the pictures or, with `groups` int (N,), of whole groups:
+    float (at most 100, N) at a time; fewer draws, but 200 or more, for very many pictures.
+
+    One group says nothing about others: then pictures are resampled. Source: Efron 1979; Field and Welsh 2007 for groups.
+    """
+    unit = np.arange(n) if groups is None or groups.max() == 0 else groups
+    num_units = int(unit.max()) + 1
+    rng = np.random.default_rng(seed)
+    draws = min(draws, max(200, _MOST_DRAWN // n))
+    at_once = max(1, min(_DRAWS_AT_ONCE, _MOST_DRAWN // n))
+    for start in range(0, draws, at_once):
+        drawn = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=min(at_once, draws - start))
+        yield drawn[:, unit].astype(np.float64)
+
+
+def spread(value: float, draws: np.ndarray) -> Interval:
+    """The percentile interval of bootstrap draws of a score that is no share, widened where it does not hold `value`."""
+    if not math.isfinite(value) or not np.isfinite(draws).any():
+        return Interval(value if math.isfinite(value) else math.nan, math.nan, math.nan)
+    low, high = np.nanquantile(draws, _QUANTILES)
     return Interval(value, min(float(low), value), max(float(high), value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +16,20 @@ from pellucid.data.manifest import SPLITS, USED
 from pellucid.data.pack import open_pack
 from pellucid.data.reopen import reopen
 from pellucid.data.scan import Progress, Record
-from pellucid.data.wording import counted, shown
+from pellucid.data.task import CLASS, LABELS, NUMBER
+from pellucid.data.wording import counted, rounded, shown, some
 from pellucid.errors import DataError, nearest
+from pellucid.evaluation.labels import LabelsEvaluation, evaluate_labels
 from pellucid.evaluation.metrics import Evaluation, evaluate_predictions
+from pellucid.evaluation.number import NumberEvaluation, evaluate_numbers
 from pellucid.evaluation.predict import as_image
 from pellucid.evaluation.report import render_report
 from pellucid.files import atomic_write, storage_errors, write_json
 from pellucid.model.classifier import Classifier, load
+from pellucid.model.prediction import THRESHOLD
 from pellucid.run import Run
+
+AnyEvaluation = Evaluation | LabelsEvaluation | NumberEvaluation
 
 _BATCH = 1024
 _SAMPLES = 24
@@ -30,7 +37,8 @@ _SAMPLES = 24
 
 @dataclass(frozen=True, eq=False)
 class _Chosen:
-    """The items of a data set that are measured: their rows, labels, groups; and what a reader must know."""
+    """The items of a data set that are measured: their rows, true answers (as `Task.encode` gives them), groups; and what a
+    reader must know."""
 
     dataset: Dataset
     rows: np.ndarray
@@ -46,7 +54,7 @@ def evaluate(
     *,
     split: str = "test",
     progress: Progress | None = None,
-) -> Evaluation:
+) -> AnyEvaluation:
     """Measures the classifier of `run` on a split of its own pictures, or on other labelled pictures `data`.
 
     Writes reports/NAME.json and NAME.html into the run, NAME being the split or the name of `data`.
@@ -58,7 +66,7 @@ def evaluate(
     if data is None:
         chosen, name = _own_split(run, content, classifier, split), split
     else:
-        dataset = data if isinstance(data, Dataset) else open_dataset(data)
+        dataset = data if isinstance(data, Dataset) else _opened(data, content, classifier)
         chosen, name = _other_data(dataset, classifier, split), dataset.name
         if name in SPLITS:  # its report must not take the place of that of the run's own part
             name += "-data"
@@ -70,14 +78,38 @@ def evaluate(
         classifier.predict_proba(pack.pixels[rows])
         for rows in np.array_split(chosen.rows, -(-len(chosen.rows) // _BATCH))
     ])  # fmt: skip
-    evaluation = evaluate_predictions(
-        chosen.labels, probabilities, classifier.classes, paths=[chosen.dataset.items[i].path for i in chosen.rows],
-        groups=chosen.groups, split=name, majority=_majority(run),
-    )  # fmt: skip
+    evaluation = _evaluation(run, classifier, chosen, probabilities, name)
     seen = () if data is None else _seen_in_training(run, [pack.records[i].sha256 for i in chosen.rows])
     evaluation = replace(evaluation, notes=(*seen, *chosen.notes, *evaluation.notes))
     _write_report(run, content, classifier, chosen, probabilities, evaluation, name)
     return evaluation
+
+
+def _opened(data: str | Path, content: dict[str, Any], classifier: Classifier) -> Dataset:
+    """Other pictures, read for what the classifier answers: its separator, and its column where a table was named one."""
+    task, column = classifier.task, content["config"]["data"].get("label_column")
+    if task.kind == CLASS:
+        return open_dataset(data)
+    return open_dataset(data, task=task.kind, label_separator=task.separator if task.kind == LABELS else None,
+                        label_column=column)  # fmt: skip
+
+
+def _evaluation(run: Run, classifier: Classifier, chosen: _Chosen, answers: np.ndarray, name: str) -> AnyEvaluation:
+    task, classes = classifier.task, classifier.classes
+    paths = [chosen.dataset.items[i].path for i in chosen.rows]
+    if task.kind == CLASS:
+        return evaluate_predictions(
+            chosen.labels, answers, classes, paths=paths, groups=chosen.groups, split=name, majority=_majority(run)
+        )
+    training = task.encode([row["label"] for row in _training_rows(run)], classes)
+    if task.kind == LABELS:
+        return evaluate_labels(
+            chosen.labels, answers, classes, paths=paths, groups=chosen.groups, split=name, training=training
+        )
+    return evaluate_numbers(
+        chosen.labels, answers, classes[0], paths=paths, groups=chosen.groups, split=name, training=training,
+        margin=task.margin,
+    )  # fmt: skip
 
 
 def _own_split(run: Run, content: dict[str, Any], classifier: Classifier, split: str) -> _Chosen:
@@ -100,7 +132,7 @@ def _own_split(run: Run, content: dict[str, Any], classifier: Classifier, split:
         )
     out = [row for row in manifest if row["split"] == split and row["status"] != USED]
     notes = [f"{len(out):,} pictures of this part are left out (see data.csv)"] if out else []
-    labels = np.array([classifier.classes.index(row["label"]) for row in wanted], np.int64)
+    labels = classifier.task.encode([row["label"] for row in wanted], classifier.classes)
     groups = [row["group"] for row in wanted]
     rows = np.array([place[row["path"]] for row in wanted], np.int64)
     hashes = tuple(row["sha256"] for row in wanted)
@@ -108,25 +140,34 @@ def _own_split(run: Run, content: dict[str, Any], classifier: Classifier, split:
 
 
 def _other_data(dataset: Dataset, classifier: Classifier, split: str) -> _Chosen:
-    index = {name: i for i, name in enumerate(classifier.classes)}
-    items = list(enumerate(dataset.items))
+    task, known = classifier.task, set(classifier.classes)
+    if dataset.task.kind != task.kind:
+        raise DataError(
+            f"'{dataset.source}' was opened with task '{dataset.task.kind}', but the classifier answers with task '{task.kind}'. "
+            f"Open it with task='{task.kind}'."
+        )
+    items = [(i, item) for i, item in enumerate(dataset.items) if item.label >= 0 or task.kind == CLASS]
     if any(item.split == split for _, item in items):
         items = [(i, item) for i, item in items if item.split == split]
     notes = []
-    unseen = sorted({dataset.classes[item.label] for _, item in items if item.label >= 0} - index.keys())
-    if unseen:
-        kept = [(i, item) for i, item in items if item.label >= 0 and dataset.classes[item.label] in index]
-        notes.append(
-            f"{len(items) - len(kept):,} pictures of classes that the classifier does not know are left out: "
-            + ", ".join(f"'{name}'" for name in unseen[:10])
-        )
-        items = kept
-    if not items:
+    unseen = sorted(set(dataset.classes) - known) if task.kind != NUMBER else []
+    if task.kind == CLASS:
+        unseen = sorted({dataset.label(i) for i, item in items if item.label >= 0} - known)
+        if unseen:
+            kept = [(i, item) for i, item in items if dataset.label(i) in known]
+            notes.append(
+                f"{len(items) - len(kept):,} pictures of classes that the classifier does not know are left out: "
+                + ", ".join(f"'{name}'" for name in unseen[:10])
+            )
+            items = kept
+    elif unseen:
+        notes.append(f"labels that the classifier does not know are passed over: {some(unseen)}")
+    if not items or len(unseen) == len(dataset.classes):
         raise DataError(
             f"No class of '{dataset.source}' ({', '.join(dataset.classes[:5])}) is one of the classifier's "
             f"({', '.join(classifier.classes[:5])}). Class names must be the same, letter for letter."
         )
-    labels = np.array([index[dataset.classes[item.label]] for _, item in items], np.int64)
+    labels = task.encode([dataset.label(i) for i, _ in items], classifier.classes)
     groups = [item.group or "" for _, item in items]
     return _Chosen(
         dataset,
@@ -164,33 +205,37 @@ def _seen_in_training(run: Run, hashes: Sequence[str]) -> tuple[str, ...]:
     return (f"{count:,} of {len(hashes):,} pictures were used to train this classifier, so the scores are too good",)
 
 
+def _training_rows(run: Run) -> list[dict[str, str]]:
+    return [row for row in run.read_manifest() if row["split"] == "train" and row["status"] == USED]
+
+
 def _majority(run: Run) -> str | None:
     """The most frequent class of the training part."""
-    counts: dict[str, int] = {}
-    for row in run.read_manifest():
-        if row["split"] == "train" and row["status"] == USED:
-            counts[row["label"]] = counts.get(row["label"], 0) + 1
+    counts = Counter(row["label"] for row in _training_rows(run))
     return max(sorted(counts), key=lambda name: counts[name]) if counts else None
+
+
+def _sample(classifier: Classifier, index: int, truth: Any, answer: np.ndarray) -> tuple[int, str, str, float]:
+    """Index, true answer, given answer and its probability (1 where it is a number)."""
+    task, classes = classifier.task, classifier.classes
+    if task.kind == CLASS:
+        return index, classes[truth], classes[answer.argmax()], float(answer.max())
+    if task.kind == NUMBER:
+        return index, rounded(float(truth[0]), task.step), rounded(float(answer[0]), task.step), 1.0
+    surest = np.where((truth > 0.5) == (answer >= THRESHOLD), np.maximum(answer, 1 - answer), 0)
+    true, given = (task.decode(row, classes).replace(task.separator, ", ") for row in (truth, answer >= THRESHOLD))
+    return index, true, given, float(surest.min())
 
 
 def _write_report(
     run: Run, content: dict[str, Any], classifier: Classifier, chosen: _Chosen, probabilities: np.ndarray,
-    evaluation: Evaluation, name: str,
+    evaluation: AnyEvaluation, name: str,
 ) -> None:  # fmt: skip
     def picture(index: int) -> Image.Image:
         return as_image(chosen.dataset.picture(int(chosen.rows[index])).pixels)
 
-    answers = probabilities.argmax(1)
-    some = np.random.default_rng(0).permutation(len(chosen.rows))[:_SAMPLES]
-    samples = [
-        (
-            int(i),
-            classifier.classes[chosen.labels[i]],
-            classifier.classes[answers[i]],
-            float(probabilities[i, answers[i]]),
-        )
-        for i in some
-    ]
+    some_rows = np.random.default_rng(0).permutation(len(chosen.rows))[:_SAMPLES]
+    samples = [_sample(classifier, int(i), chosen.labels[i], probabilities[i]) for i in some_rows]
     environment = content["environment"]
     made = {
         "Pictures": f"{chosen.dataset.source} ({name})",

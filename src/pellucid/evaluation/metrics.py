@@ -182,7 +182,7 @@ def evaluate_predictions(
             groups_with = len(np.unique(group_of[labels == k]))
             recalls[k] = percentiles(recalls[k].value, resampled.recall[:, k], trials=groups_with)
 
-    calibration = _calibration(confidences, right)
+    calibration = calibration_bins(confidences, right)
     wrong = np.flatnonzero(~right)
     most_confident = wrong[np.argsort(-confidences[wrong], kind="stable")][:MAX_WORST]
     return Evaluation(
@@ -228,17 +228,7 @@ def _check(
     groups: Sequence[Any] | None,
 ) -> None:
     n, num_classes = len(labels), len(classes)
-    if n == 0:
-        raise DataError(
-            "There is no picture to evaluate: 0 labels were received, at least 1 is needed. "
-            "Look at the splits with `pellucid check`, or name another split."
-        )
-    lengths = {"labels": n, "probabilities": len(probabilities), "paths": len(paths)}
-    if groups is not None:
-        lengths["groups"] = len(groups)
-    if len(set(lengths.values())) > 1:
-        received = ", ".join(f"{count:,} {name}" for name, count in lengths.items())
-        raise DataError(f"Each picture needs one of each, but {received} were received. Pass equally many.")
+    require_measurable(probabilities, labels=labels, probabilities=probabilities, paths=paths, groups=groups)
     if probabilities.shape != (n, num_classes):
         raise DataError(
             f"The probabilities have shape {probabilities.shape}, but {n} pictures and {num_classes} classes "
@@ -250,13 +240,6 @@ def _check(
             f"Labels must be whole numbers from 0 to {num_classes - 1}, positions in the list of classes; "
             f"received {misplaced[0].item()!r}. Look names up with classes.index()."
         )
-    bad = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
-    if bad.size:
-        raise DataError(
-            f"The probabilities of {counted(bad.size, 'picture')} are not finite, first of all those of "
-            f"'{printable(paths[bad[0]])}'. Every probability must be a number from 0 to 1; look for "
-            "not-a-number values in the weights, or go back to an earlier checkpoint."
-        )
     low, high = probabilities.min(), probabilities.max()
     if low < -1e-3 or high > 1 + 1e-3:  # half precision may round a little beyond
         raise DataError(
@@ -265,7 +248,28 @@ def _check(
         )
 
 
-def _calibration(confidences: np.ndarray, right: np.ndarray) -> tuple[CalibrationBin, ...]:
+def require_measurable(answers: np.ndarray, /, **columns: Any) -> None:
+    """Raises DataError when there is no picture, when `columns` (None: not given) differ in length, or when an answer is not
+    finite."""
+    lengths = {name: len(values) for name, values in columns.items() if values is not None}
+    if not max(lengths.values()):
+        raise DataError(
+            "There is no picture to evaluate: 0 labels were received, at least 1 is needed. "
+            "Look at the splits with `pellucid check`, or name another split."
+        )
+    if len(set(lengths.values())) > 1:
+        received = ", ".join(f"{count:,} {name}" for name, count in lengths.items())
+        raise DataError(f"Each picture needs one of each, but {received} were received. Pass equally many.")
+    bad = np.flatnonzero(~np.isfinite(answers).reshape(len(answers), -1).all(axis=1))
+    if bad.size:
+        raise DataError(
+            f"The probabilities of {counted(bad.size, 'picture')} are not finite, first of all those of "
+            f"'{printable(columns['paths'][bad[0]])}'. Every probability must be a number from 0 to 1; look for "
+            "not-a-number values in the weights, or go back to an earlier checkpoint."
+        )
+
+
+def calibration_bins(confidences: np.ndarray, right: np.ndarray) -> tuple[CalibrationBin, ...]:
     position = np.minimum((confidences * NUM_CALIBRATION_BINS).astype(int), NUM_CALIBRATION_BINS - 1)
     members = (position == p for p in np.unique(position))
     return tuple(
@@ -285,8 +289,8 @@ def _majority(classes: tuple[str, ...], support: np.ndarray, majority: str | Non
     return {"label": majority, "accuracy": float(support[classes.index(majority)] / support.sum())}
 
 
-def _notes(classes: Sequence[str], support: np.ndarray, num_groups: int) -> Iterator[str]:
-    n, num_present = int(support.sum()), np.count_nonzero(support)
+def few_notes(n: int, num_groups: int) -> Iterator[str]:
+    """What to say about few pictures, or few groups (0: none are known)."""
     if n < FEW_PICTURES:
         yield f"Only {counted(n, 'picture')}: the intervals are wide. More pictures make them narrower."
     if 0 < num_groups < FEW_GROUPS:
@@ -294,6 +298,11 @@ def _notes(classes: Sequence[str], support: np.ndarray, num_groups: int) -> Iter
             f"The pictures come from only {counted(num_groups, 'group')}, so the intervals are rough. "
             f"{FEW_GROUPS} groups or more make them dependable."
         )
+
+
+def _notes(classes: Sequence[str], support: np.ndarray, num_groups: int) -> Iterator[str]:
+    n, num_present = int(support.sum()), np.count_nonzero(support)
+    yield from few_notes(n, num_groups)
     if num_present == 1:
         yield (
             f"All pictures are of one class, '{printable(classes[int(support.argmax())])}': "

@@ -19,11 +19,13 @@ from pellucid.data.decode import Picture, decode
 from pellucid.data.layout import only_pictures
 from pellucid.data.scan import in_threads
 from pellucid.data.sources import Folder, below
+from pellucid.data.task import ONE_CLASS
 from pellucid.data.wording import shown
 from pellucid.errors import DataError, PictureError
 from pellucid.evaluation.draw import draw_labels
 from pellucid.files import atomic_write, storage_errors
-from pellucid.model.classifier import Classifier, Prediction
+from pellucid.model.classifier import Classifier
+from pellucid.model.prediction import AnyPrediction, columns
 
 _CHUNK = 256
 
@@ -33,22 +35,22 @@ class Answer:
     """What the classifier says about one file: a prediction, or the reason why there is none."""
 
     path: str
-    prediction: Prediction | None
+    prediction: AnyPrediction | None
     error: str | None
     notes: tuple[str, ...] = ()  # what decoding noted, like 'first of 3 frames used'
 
     def to_dict(self, top: int) -> dict[str, Any]:
-        """Plain JSON data: path, labels, error, notes."""
-        found = self.prediction.top(top) if self.prediction else ()
-        labels = [{"label": label, "probability": probability} for label, probability in found]
-        return {"path": self.path, "labels": labels, "error": self.error, "notes": list(self.notes)}
+        """Plain JSON data: path, what the prediction says (labels, or a number), error, notes."""
+        found = self.prediction.to_dict(top) if self.prediction else {"labels": []}
+        return {"path": self.path, **found, "error": self.error, "notes": list(self.notes)}
 
     def line(self, top: int) -> str:
         """One line for a person."""
         if self.prediction is None:
             return f"{shown(self.path)}: ERROR {self.error}"
-        labels = ", ".join(f"{label} {probability:.1%}" for label, probability in self.prediction.top(top))
-        return f"{shown(self.path)}: {labels}" + (f" ({', '.join(self.notes)})" if self.notes else "")
+        return f"{shown(self.path)}: {self.prediction.text(top)}" + (
+            f" ({', '.join(self.notes)})" if self.notes else ""
+        )
 
 
 def find_pictures(paths: Sequence[str | Path]) -> list[Path]:
@@ -104,16 +106,15 @@ def predict_files(
             progress(min(start + _CHUNK, len(paths)), len(paths))
 
 
-def write_csv(file: Path, answers: Sequence[Answer], top: int) -> None:
-    """path, label_1, probability_1, ..., error: one row an answer."""
+def write_csv(file: Path, answers: Sequence[Answer], top: int, classifier: Classifier | None = None) -> None:
+    """path, the cells of the prediction (label_1, probability_1, ... for classes), error: one row an answer."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    ranks = range(1, top + 1)
-    writer.writerow(["path", *(f"{name}_{k}" for k in ranks for name in ("label", "probability")), "error"])
+    header = columns(ONE_CLASS, (), top) if classifier is None else columns(classifier.task, classifier.classes, top)
+    writer.writerow(["path", *header, "error"])
     for answer in answers:
-        pairs = list(answer.prediction.top(top)) if answer.prediction else []
-        cells: list[str] = [text for label, p in pairs for text in (label, f"{p:.6f}")]
-        writer.writerow([answer.path, *cells, *[""] * (2 * top - len(cells)), answer.error or ""])
+        cells = answer.prediction.cells(top) if answer.prediction else []
+        writer.writerow([answer.path, *cells, *[""] * (len(header) - len(cells)), answer.error or ""])
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(file, text.getvalue().encode("utf-8", "surrogateescape"))
@@ -138,7 +139,8 @@ class Drawer:
             name, number = f"{stem}-{number}", number + 1
         self._taken.add(name.lower())
         content = io.BytesIO()
-        draw_labels(as_image(picture.pixels), answer.prediction.top(self.top)).save(content, "PNG")
+        labels, bold = answer.prediction.rows(self.top)
+        draw_labels(as_image(picture.pixels), labels, bold=bold).save(content, "PNG")
         atomic_write(self.folder / f"{name}.png", content.getvalue())
 
 

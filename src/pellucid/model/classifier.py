@@ -18,8 +18,10 @@ from torch import nn
 
 from pellucid.data.contract import PixelContract
 from pellucid.data.decode import Picture, decode, from_array
+from pellucid.data.task import CLASS, LABELS, NUMBER, ONE_CLASS, Task
 from pellucid.errors import ConfigError, PictureError, RunError, WeightsError
 from pellucid.files import atomic_write, storage_errors, write_json
+from pellucid.model.prediction import AnyPrediction, LabelsPrediction, NumberPrediction, Prediction
 from pellucid.model.zoo import Architecture, build
 
 FORMAT = 1
@@ -27,51 +29,26 @@ _BATCH_PIXELS = 2**20  # of the input, a batch: keeps the maps of a large networ
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
-    """The classes of one picture with their probabilities, most probable first."""
-
-    labels: tuple[str, ...]
-    probabilities: tuple[float, ...]
-
-    @property
-    def label(self) -> str:
-        """The most probable class."""
-        return self.labels[0]
-
-    @property
-    def probability(self) -> float:
-        """The probability of the most probable class."""
-        return self.probabilities[0]
-
-    def top(self, k: int) -> tuple[tuple[str, float], ...]:
-        """The k most probable classes as (label, probability) pairs."""
-        return tuple(zip(self.labels, self.probabilities, strict=True))[:k]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
-        return {"labels": [{"label": n, "probability": p} for n, p in self.top(len(self.labels))]}
-
-    def __str__(self) -> str:
-        return ", ".join(f"{label} {probability:.1%}" for label, probability in self.top(3))
-
-
-@dataclass(frozen=True, eq=False)
 class Classifier:
-    """`module` maps float32 (N, C, H, W), as `contract.tensor` gives it, to logits (N, len(classes))."""
+    """`module` maps float32 (N, C, H, W), as `contract.tensor` gives it, to logits (N, len(classes)).
+
+    `task` says what they mean; `classes` are the classes, the labels, or what the number is called.
+    """
 
     module: nn.Module
     classes: tuple[str, ...]
     contract: PixelContract
     architecture: Architecture
     weights: Mapping[str, str] = field(default_factory=lambda: {"origin": "trained from scratch"})
+    task: Task = ONE_CLASS
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
         return self.contract.channels, self.contract.height, self.contract.width
 
-    def predict(self, picture: str | Path | bytes | np.ndarray | Picture) -> Prediction:
-        """Classifies one picture: a path, a file's bytes, or an array (H, W) or (H, W, C).
+    def predict(self, picture: str | Path | bytes | np.ndarray | Picture) -> AnyPrediction:
+        """Answers for one picture: a path, a file's bytes, or an array (H, W) or (H, W, C).
 
         Raises PictureError when it cannot be read.
         """
@@ -79,15 +56,30 @@ class Classifier:
         return self.rank(self.predict_proba(pixels[None])[0])
 
     def predict_proba(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W, C), as `contract.pixels` gives them, -> float32 (N, len(classes)), rows sum to 1."""
+        """uint8 (N, H, W, C), as `contract.pixels` gives them, -> float32 (N, len(classes)).
+
+        Probabilities: of classes, whose rows sum to 1; of labels, each by itself; or the number in its unit, (N, 1).
+        """
         size = min(256, max(8, _BATCH_PIXELS // (self.contract.height * self.contract.width)))
         rows = [self._batch(pixels[start : start + size]) for start in range(0, len(pixels), size)]
         return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
 
-    def rank(self, probabilities: np.ndarray) -> Prediction:
-        """float (len(classes),) -> Prediction."""
+    def rank(self, probabilities: np.ndarray) -> AnyPrediction:
+        """float (len(classes),), a row of what `predict_proba` gives -> the prediction."""
+        if self.task.kind == NUMBER:
+            value, margin = float(probabilities[0]), self.task.margin
+            low, high = (None, None) if margin is None else (value - margin, value + margin)
+            return NumberPrediction(self.classes[0], value, low, high, self.task.step)
         order = np.argsort(-probabilities, kind="stable")
-        return Prediction(tuple(self.classes[i] for i in order), tuple(float(probabilities[i]) for i in order))
+        kind = LabelsPrediction if self.task.kind == LABELS else Prediction
+        return kind(tuple(self.classes[i] for i in order), tuple(float(probabilities[i]) for i in order))
+
+    def answers(self, logits: torch.Tensor) -> np.ndarray:
+        """Logits (N, len(classes)) -> what `predict_proba` gives."""
+        logits = logits.float()
+        if self.task.kind == NUMBER:
+            return (logits.double() * self.task.std + self.task.mean).float().cpu().numpy()
+        return (logits.sigmoid() if self.task.kind == LABELS else logits.softmax(1)).cpu().numpy()
 
     @torch.inference_mode()
     def _batch(self, pixels: np.ndarray) -> np.ndarray:
@@ -96,7 +88,7 @@ class Classifier:
         try:
             device = next(self.module.parameters()).device
             x = self.contract.tensor(torch.from_numpy(np.ascontiguousarray(pixels)).to(device))
-            return self.module(x).float().softmax(1).cpu().numpy()
+            return self.answers(self.module(x))
         finally:
             self.module.train(was_training)
 
@@ -117,13 +109,16 @@ class Classifier:
             "architecture": self.architecture.to_dict(),
             "contract": self.contract.to_dict(),
             "weights": dict(self.weights),
+            "task": self.task.to_dict(),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
         write_json(folder / "card.json", card)
 
     def __str__(self) -> str:
         shape = "x".join(map(str, self.input_shape))
-        return f"{self.architecture} on {shape} pixels, {len(self.classes)} classes"
+        what = "classes" if self.task.kind == CLASS else "labels"
+        answer = f"a number, {self.classes[0]}" if self.task.kind == NUMBER else f"{len(self.classes)} {what}"
+        return f"{self.architecture} on {shape} pixels, {answer}"
 
 
 def load(path: str | Path) -> Classifier:
@@ -149,7 +144,8 @@ def load(path: str | Path) -> Classifier:
                 f"The classifier in '{path}' was written by a newer Pellucid: its format is {card['format']}, this version "
                 f"reads up to {FORMAT}. Upgrade with: pip install --upgrade pellucid"
             )
-        classes = _checked_classes(card["classes"])
+        task = Task(**card.get("task", {}))  # older cards are of classes
+        classes = _checked_classes(card["classes"], task)
         contract = PixelContract.from_dict(card["contract"])
         architecture = Architecture(**card["architecture"])
         data = (folder / "model.safetensors").read_bytes()
@@ -168,12 +164,13 @@ def load(path: str | Path) -> Classifier:
             f"The classifier in '{path}' is damaged ({error}). Restore it from a copy, or train again."
         ) from error
     module.eval()
-    return Classifier(module, classes, contract, architecture, card.get("weights", {}))
+    return Classifier(module, classes, contract, architecture, card.get("weights", {}), task)
 
 
-def _checked_classes(names: Sequence[Any]) -> tuple[str, ...]:
-    if len(names) < 2 or not all(isinstance(n, str) for n in names) or len(set(names)) != len(names):
-        raise ConfigError("the card's classes are not at least two different names")
+def _checked_classes(names: Sequence[Any], task: Task) -> tuple[str, ...]:
+    fewest = 2 if task.kind == CLASS else 1
+    if len(names) < fewest or not all(isinstance(n, str) for n in names) or len(set(names)) != len(names):
+        raise ConfigError(f"the card's classes are not {fewest} or more different names")
     return tuple(names)
 
 

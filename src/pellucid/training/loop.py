@@ -15,16 +15,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from pellucid.data.augment import Augmentation
 from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Loader, Pictures
+from pellucid.data.task import ONE_CLASS, Task
 from pellucid.errors import TrainingError
 from pellucid.training.checkpoint import Checkpoint, best_checkpoint, save_checkpoint
+from pellucid.training.objective import Objective
 from pellucid.training.optimizer import learning_rate_share, make_average, make_optimizer, set_learning_rate
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -91,6 +91,7 @@ def fit(
     device: torch.device,
     folder: Path,
     on_event: OnEvent,
+    task: Task = ONE_CLASS,
     resume: Checkpoint | None = None,
     deadline: float | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -111,6 +112,7 @@ def fit(
     )  # fmt: skip
     average = make_average(module, recipe.average_steps) if recipe.average_steps else None
     class_weights = None if recipe.class_weights is None else torch.tensor(recipe.class_weights, device=device)
+    objective = Objective(task, recipe.label_smoothing, class_weights)
     steps_per_epoch = len(loader)
 
     step, total, best, waited, loss_sum, loss_count = 0, recipe.steps, None, 0, 0.0, 0
@@ -150,7 +152,7 @@ def fit(
         rate = set_learning_rate(optimizer, learning_rate_share(step / total, recipe.warmup))
         with autocast(device, recipe.precision):
             logits = module(x if recipe.channels_last else x.contiguous())
-        loss = F.cross_entropy(logits.float(), y, weight=class_weights, label_smoothing=recipe.label_smoothing)
+        loss = objective.loss(logits.float(), y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if recipe.clip is not None:
@@ -182,17 +184,17 @@ def fit(
             affordable = _affordable(step, total, seconds=seconds, done=done, left=left)
             total = min(affordable, max(recipe.max_steps, step + 1))
         if step % steps_per_epoch == 0 or step >= total:
-            scores = score(average.module if average else module, valid_loader, recipe, class_weights)
+            scores = score(average.module if average else module, valid_loader, recipe, objective)
             score_seconds = time.monotonic() - now
             if not math.isfinite(scores["loss"]):
                 stopped = "diverged"
                 on_event({"event": "diverged", "step": step, "loss": str(scores["loss"])})
                 break
             on_event({"event": "epoch", "step": step, "total": total, "epoch": step / steps_per_epoch,
-                      "train_loss": loss_sum / loss_count, "valid_loss": scores["loss"],
-                      "valid_accuracy": scores["accuracy"], "learning_rate": rate})  # fmt: skip
+                      "train_loss": loss_sum / loss_count, **{f"valid_{name}": value for name, value in scores.items()},
+                      "learning_rate": rate})  # fmt: skip
             loss_sum, loss_count = 0.0, 0
-            if best is None or (scores["accuracy"], -scores["loss"]) > (best["accuracy"], -best["loss"]):
+            if best is None or objective.rank(scores) > objective.rank(best):
                 best, waited = {**scores, "step": step}, 0
                 best_state = _copied(average.module if average else module)
             else:
@@ -224,21 +226,20 @@ def fit(
 
 
 @torch.no_grad()
-def score(
-    module: nn.Module, loader: Loader, recipe: Recipe, class_weights: torch.Tensor | None = None
-) -> dict[str, float]:
-    """Mean loss and accuracy of `module` in evaluation mode, in the recipe's precision."""
+def score(module: nn.Module, loader: Loader, recipe: Recipe, objective: Objective) -> dict[str, float]:
+    """Mean loss and the task's metric of `module` in evaluation mode, in the recipe's precision."""
     was_training = module.training
     module.eval()
-    loss, right, count = 0.0, 0, 0
+    loss, answers, targets = 0.0, [], []
     for x, y in loader.in_order():
         with autocast(loader.device, recipe.precision):
             logits = module(x if recipe.channels_last else x.contiguous()).float()
-        loss += F.cross_entropy(logits, y, weight=class_weights, reduction="sum").item()
-        right += int((logits.argmax(1) == y).sum())
-        count += len(y)
+        loss += objective.total(logits, y)
+        answers.append(objective.answer(logits).cpu())
+        targets.append(y.cpu())
     module.train(was_training)
-    return {"loss": loss / count, "accuracy": right / count}
+    value = objective.score(torch.cat(answers), torch.cat(targets)) if math.isfinite(loss) else math.nan
+    return {"loss": loss / len(loader.pictures), objective.task.metric: value}
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -288,10 +289,3 @@ def _restore(
         state.setdefault(int(index), {})[field] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     torch.set_rng_state(tensors["generator"])
-
-
-def balanced_weights(labels: np.ndarray, num_classes: int) -> tuple[float, ...]:
-    """Loss weights n / (classes * n_class), as scikit-learn's 'balanced'; a class without pictures weighs 0."""
-    counts = np.bincount(labels, minlength=num_classes)
-    present = max(int((counts > 0).sum()), 1)
-    return tuple(float(len(labels) / (present * c)) if c else 0.0 for c in counts)

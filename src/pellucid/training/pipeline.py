@@ -28,10 +28,11 @@ from pellucid.data.manifest import UNREADABLE, Manifest, make_manifest, restore_
 from pellucid.data.pack import Pack, open_pack
 from pellucid.data.reopen import open_with, reopen
 from pellucid.data.scan import remarks
+from pellucid.data.task import NUMBER, Task, conformal_margin
 from pellucid.data.wording import counted
 from pellucid.device import describe_machine, pick_device, seed_everything
-from pellucid.errors import RunError, StorageError, TrainingError, UnknownNameError, nearest
-from pellucid.evaluation.intervals import wilson
+from pellucid.errors import ConfigError, RunError, StorageError, TrainingError, UnknownNameError, nearest
+from pellucid.evaluation.headline import headline
 from pellucid.model.classifier import Classifier
 from pellucid.model.fastnet import FastNet
 from pellucid.model.pretrained import Pretrained, find_pretrained
@@ -39,6 +40,7 @@ from pellucid.model.zoo import Architecture, build
 from pellucid.run import Run, create_run
 from pellucid.training.checkpoint import newest_checkpoint
 from pellucid.training.loop import OnEvent, Recipe, fit
+from pellucid.training.objective import refuse_for_numbers
 from pellucid.training.plan import (
     choose_architecture,
     choose_contract,
@@ -77,8 +79,15 @@ def train(
     if model_config.weights not in (None, "none"):
         pretrained = find_pretrained(str(model_config.weights), model_config.model)
     dataset = data if isinstance(data, Dataset) else open_with(str(data), data_config)
+    if isinstance(data, Dataset) and data_config.task not in (None, data.task.kind):
+        raise ConfigError(
+            f"task is '{data_config.task}', but the data set was opened with task '{data.task.kind}'. Say it when opening: "
+            f"open_dataset(..., task='{data_config.task}')."
+        )
     shapes = sample_shapes(dataset)
     contract, why_contract = choose_contract(shapes, data_config, pretrained)
+    task = dataset.task
+    refuse_for_numbers(task, label_smoothing=train_config.label_smoothing, class_weights=train_config.class_weights)
     if not pretrained:
         require_model(model_config.model, contract, len(dataset.classes))
     limit = train_config.seconds()
@@ -88,7 +97,8 @@ def train(
         pack = _packed(dataset, contract, tell)
         manifest = make_manifest(dataset, pack.records, fractions=data_config.fractions(), seed=train_config.seed)
         run.write_manifest(manifest.to_rows())
-        parts = _pictures(dataset, pack, manifest)
+        task = task.fitted(dataset.targets()[manifest.indices("train")])
+        parts = _pictures(dataset, task, pack, manifest)
         if not (pretrained and pretrained.mean):
             contract = with_statistics(contract, parts["train"])
         _tell_data(tell, dataset, manifest, remarks(pack.records), contract, why_contract)
@@ -98,7 +108,7 @@ def train(
             num_pictures=len(parts["train"]), config=train_config, seconds_left=_left(started, limit), device=device,
         )  # fmt: skip
         work = _Work(
-            dataset, pack, parts, contract, architecture, pretrained, train_config, device, run, tell, started, limit
+            dataset, task, pack, parts, contract, architecture, pretrained, train_config, device, run, tell, started, limit
         )  # fmt: skip
         freeze = model_config.freeze
         if freeze is None:  # fastnet has no plain last layer, and is small enough to train on as a whole
@@ -108,13 +118,14 @@ def train(
             recipe, more = plan_recipe(
                 architecture, work.new_module(), parts["train"], contract=contract, num_classes=len(dataset.classes),
                 config=train_config, pretrained=pretrained is not None, seconds_left=_left(started, limit), device=device,
+                task=task,
             )  # fmt: skip
             reasons += more
         else:
             reasons.append("the pretrained layers stay as they are; the last layer is fitted on what they see")
         run.update(
             name=dataset.name, source=_absolute(dataset.source), kind=dataset.kind, classes=list(dataset.classes),
-            config={"data": asdict(data_config), "model": asdict(model_config), "train": asdict(train_config)},
+            task=task.to_dict(), config={"data": asdict(data_config), "model": asdict(model_config), "train": asdict(train_config)},
             contract=contract.to_dict(), architecture=architecture.to_dict(), recipe=recipe and recipe.to_dict(),
             plan=reasons, notes=[*dataset.notes, *manifest.notes], fingerprint=manifest.fingerprint(),
             parameters=sum(p.numel() for p in work.new_module().parameters()), environment=describe_machine(device),
@@ -160,12 +171,25 @@ def resume(
         tell = _observer(run, on_event)
         pack = _packed(dataset, contract, tell)
         manifest = restore_manifest(run.read_manifest(), dataset, pack.records)
-        parts = _pictures(dataset, pack, manifest)
+        task = Task(**content.get("task", {}))
+        parts = _pictures(dataset, task, pack, manifest)
         recipe = content["recipe"] and Recipe.from_dict(content["recipe"])
         tell({"event": "resumed", "step": checkpoint.numbers["step"] if checkpoint else 0})
         architecture = Architecture(**content["architecture"])
         work = _Work(  # no limit: the number of steps stays the one that was planned
-            dataset, pack, parts, contract, architecture, pretrained, train_config, device, run, tell, started, None
+            dataset,
+            task,
+            pack,
+            parts,
+            contract,
+            architecture,
+            pretrained,
+            train_config,
+            device,
+            run,
+            tell,
+            started,
+            None,
         )
         _fit_and_save(work, recipe, checkpoint=checkpoint, seconds_before=content.get("seconds", 0.0))
     return run
@@ -176,6 +200,7 @@ class _Work:
     """What fitting needs, prepared by `train` or `resume`."""
 
     dataset: Dataset
+    task: Task  # with what was fitted on the training part
     pack: Pack
     parts: dict[str, Pictures]
     contract: PixelContract
@@ -210,18 +235,16 @@ def _fit_and_save(work: _Work, recipe: Recipe | None, *, checkpoint: Any = None,
         deadline = work.started + work.limit - _closing_seconds(work.limit)
         if recipe:
             deadline -= _seconds_of_validation(work, module)
-    valid = None
+    fitted = None
     with _interruptible() as should_stop, _told_how_to_go_on(run):
         if recipe is None:
             fitted = _fit_last_layer(work, module, deadline, should_stop)
             stopped, epochs = "done" if fitted else "interrupted", None
-            if fitted:
-                valid = _accuracy(round(fitted.accuracy * len(work.parts["validation"])), len(work.parts["validation"]))
         else:
             result = fit(
                 module, work.parts["train"], work.parts["validation"], contract=work.contract, recipe=recipe,
                 device=work.device, folder=run.path / "checkpoints", on_event=tell, resume=checkpoint,
-                deadline=deadline, should_stop=should_stop,
+                deadline=deadline, should_stop=should_stop, task=work.task,
             )  # fmt: skip
             stopped, epochs = result.stopped, result.epochs
             if stopped == "interrupted" and not result.best:
@@ -230,9 +253,13 @@ def _fit_and_save(work: _Work, recipe: Recipe | None, *, checkpoint: Any = None,
     summary: dict[str, Any] = {"seconds": round(seconds, 2), "epochs": epochs and round(epochs, 3)}
     if stopped in ("done", "early", "interrupted", "diverged") and (recipe or stopped == "done"):
         origin = work.pretrained.origin if work.pretrained else "trained from scratch"
-        classifier = Classifier(module, work.dataset.classes, work.contract, work.architecture, {"origin": origin})
+        classifier = Classifier(
+            module, work.dataset.classes, work.contract, work.architecture, {"origin": origin}, work.task
+        )
+        classifier, summary["valid"] = _validated(
+            classifier, work.parts["validation"], work.dataset.targets(), fitted.logits if fitted else None
+        )
         classifier.save(run.path / "model")
-        summary["valid"] = valid or _validation(classifier, work.parts["validation"])
         summary["seconds"] = round(seconds_before + time.monotonic() - work.started, 2)
     state = "finished" if stopped in ("done", "early") else stopped.split()[0]
     run.update(state=state, **summary)
@@ -255,21 +282,27 @@ def _fit_last_layer(
         module, work.parts["train"], work.parts["validation"], contract=work.contract,
         num_classes=len(work.dataset.classes), key=f"{weights} {work.pack.file.name}", device=work.device,
         precision=precision, balanced=work.config.class_weights == "balanced", seed=work.config.seed,
-        on_event=work.tell, deadline=deadline, should_stop=should_stop,
+        on_event=work.tell, task=work.task, deadline=deadline, should_stop=should_stop,
     )  # fmt: skip
 
 
-def _validation(classifier: Classifier, valid: Pictures) -> dict[str, Any]:
-    """Accuracy with its interval on the validation part, in full precision, as `predict` will answer."""
-    right = sum(
-        int((classifier.predict_proba(valid.pixels[rows]).argmax(1) == valid.labels[rows]).sum())
-        for rows in np.array_split(valid.indices, -(-len(valid) // 1024))
-    )
-    return _accuracy(right, len(valid))
+def _validated(
+    classifier: Classifier, valid: Pictures, targets: np.ndarray, logits: np.ndarray | None
+) -> tuple[Classifier, dict[str, Any]]:
+    """The classifier with the margin of its numbers, and the task's metric with its interval on the validation part.
+
+    Without `logits` of these pictures they are looked at in full precision, as `predict` does.
+    """
+    answers = _answers(classifier, valid) if logits is None else classifier.answers(torch.from_numpy(logits))
+    truth, task = targets[valid.indices], classifier.task
+    if task.kind == NUMBER:
+        classifier = replace(classifier, task=replace(task, margin=conformal_margin((answers - truth)[:, 0])))
+    return classifier, {"n": len(valid), task.metric: headline(task, truth, answers).to_dict()}
 
 
-def _accuracy(right: int, n: int) -> dict[str, Any]:
-    return {"n": n, "accuracy": wilson(right, n).to_dict()}
+def _answers(classifier: Classifier, pictures: Pictures) -> np.ndarray:
+    parts = np.array_split(pictures.indices, -(-len(pictures) // 1024))
+    return np.concatenate([classifier.predict_proba(pictures.pixels[rows]) for rows in parts])
 
 
 def _closing_seconds(limit: float) -> float:
@@ -283,7 +316,7 @@ def _seconds_of_validation(work: _Work, module: nn.Module) -> float:
     part = valid.subset(max(64, len(valid) // 16), seed=0)
     classifier = Classifier(module, work.dataset.classes, work.contract, work.architecture)
     started = time.monotonic()
-    _validation(classifier, part)
+    _answers(classifier, part)
     return (time.monotonic() - started) * len(valid) / len(part)
 
 
@@ -344,8 +377,8 @@ def _packed(dataset: Dataset, contract: PixelContract, tell: OnEvent) -> Pack:
     return open_pack(dataset, contract, progress=progress)
 
 
-def _pictures(dataset: Dataset, pack: Pack, manifest: Manifest) -> dict[str, Pictures]:
-    labels = np.array([item.label for item in dataset.items], np.int64)
+def _pictures(dataset: Dataset, task: Task, pack: Pack, manifest: Manifest) -> dict[str, Pictures]:
+    labels = task.scaled(dataset.targets())
     return {part: Pictures(pack.pixels, labels, manifest.indices(part)) for part in ("train", "validation", "test")}
 
 
@@ -363,6 +396,7 @@ def _tell_data(
         "event": "data",
         "source": dataset.source,
         "classes": len(dataset.classes),
+        "task": dataset.task.kind,
         "pictures": {part: len(manifest.indices(part)) for part in ("train", "validation", "test")},
         "unreadable": [{"path": row.path, "reason": row.reason} for row in bad],
         "notes": [*dataset.notes, *manifest.notes, *told],

@@ -21,6 +21,7 @@ from pellucid.data.augment import Augmentation, mirror_test
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
 from pellucid.data.loader import Pictures
+from pellucid.data.task import CLASS, ONE_CLASS, Task
 from pellucid.device import describe_machine
 from pellucid.errors import DataError, PictureError
 from pellucid.files import cache_folder, storage_errors, write_json
@@ -29,7 +30,8 @@ from pellucid.model.pretrained import Pretrained
 from pellucid.model.spec import parse_spec, require_gradients
 from pellucid.model.summary import summarize
 from pellucid.model.zoo import Architecture, build, find_architecture, outline
-from pellucid.training.loop import Recipe, autocast, balanced_weights
+from pellucid.training.loop import Recipe, autocast
+from pellucid.training.objective import balanced_weights
 from pellucid.training.optimizer import make_optimizer
 
 _SMALL = 96  # pictures with sides up to this keep their own size and are learned from scratch by fastnet
@@ -241,7 +243,7 @@ def _one_step(
 
 def plan_recipe(
     architecture: Architecture, module: nn.Module, train: Pictures, *, contract: PixelContract, num_classes: int,
-    config: TrainConfig, pretrained: bool, seconds_left: float | None, device: torch.device,
+    config: TrainConfig, pretrained: bool, seconds_left: float | None, device: torch.device, task: Task = ONE_CLASS,
 ) -> tuple[Recipe, list[str]]:  # fmt: skip
     """The recipe, and sentences that say what was measured or derived."""
     why = []
@@ -265,12 +267,13 @@ def plan_recipe(
     rate, decay = _rate_and_decay(optimizer, batch, pretrained)
     rate = rate if config.learning_rate is None else config.learning_rate
     decay = decay if config.weight_decay is None else config.weight_decay
-    flip, evidence = _choose_flip(config, train)
+    flip, evidence = _choose_flip(config, train, task)
     why.extend(evidence)
     shift = config.shift if config.shift is not None else max(1, round(min(contract.height, contract.width) / 16))
     smoothing = config.label_smoothing
     if smoothing is None:
         smoothing = 0.2 if architecture.family == "fastnet" and len(train) >= 5000 else 0.1
+        smoothing = smoothing if task.kind == CLASS else 0.0  # a label's probability is to be believed as it is
     weights = balanced_weights(train.labels[train.indices], num_classes) if config.class_weights == "balanced" else None
     recipe = Recipe(
         steps=steps, max_steps=max_steps, batch_size=batch, optimizer=optimizer, learning_rate=rate,
@@ -291,10 +294,10 @@ def _rate_and_decay(optimizer: str, batch: int, pretrained: bool) -> tuple[float
     return (2e-4 if pretrained else 3e-3) * (batch / 512) ** 0.5, 0.02
 
 
-def _choose_flip(config: TrainConfig, train: Pictures) -> tuple[str, list[str]]:
+def _choose_flip(config: TrainConfig, train: Pictures, task: Task) -> tuple[str, list[str]]:
     if config.flip != "auto":
         return config.flip, []
-    test = mirror_test(train.pixels, train.labels, train.indices, seed=config.seed)
+    test = mirror_test(train.pixels, task.strata(train.labels), train.indices, seed=config.seed)
     if test.n == 0:
         return "none", ["too few pictures to measure what mirroring does: no flips (--flip horizontal turns them on)"]
     verdict = "mirroring keeps the meaning" if test.keeps_meaning else "mirroring changes the meaning: no flips"

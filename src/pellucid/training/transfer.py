@@ -1,9 +1,9 @@
 """Transfer: a pretrained network looks at every picture once, and only its last layer is fitted, on what it saw.
 
 The frozen layers run once per picture; their outputs (features) are kept in the cache under a key of weights, contract
-and pictures, so that another try takes seconds. The last layer is a logistic regression whose strength is chosen on the
-validation pictures, so there is no learning rate in the result. When time is short, the validation pictures are looked at
-first and then as many training pictures as the time allows, drawn with the seed.
+and pictures, so that another try takes seconds. The last layer is a logistic regression (for a number a ridge regression)
+whose strength is chosen on the validation pictures, so there is no learning rate in the result. When time is short, the
+validation pictures are looked at first and then as many training pictures as the time allows, drawn with the seed.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import io
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +22,12 @@ from torch import nn
 
 from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Loader, Pictures
+from pellucid.data.task import CLASS, NUMBER, ONE_CLASS, Task
 from pellucid.errors import ShapeError
 from pellucid.files import atomic_write, cache_folder, storage_errors
 from pellucid.model.zoo import head_of
 from pellucid.training.loop import OnEvent, autocast
+from pellucid.training.objective import Objective
 
 _STRENGTHS = (0.003, 0.001, 0.01, 0.0003, 0.03, 0.1)  # scikit-learn's C, on standardised features; the likeliest first
 _BATCH = 16  # small: the maps of a batch stay in the cache of the processor
@@ -38,13 +39,13 @@ _NO_PLAIN_HEAD = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeadFit:
-    """The strength C that was chosen, and the validation accuracy and loss with it."""
+    """The strength C that was chosen, the validation loss and metric of the task with it, and the logits (N, outputs) there."""
 
     strength: float
-    accuracy: float
-    loss: float
+    scores: Mapping[str, float]
+    logits: np.ndarray
 
 
 def fit_head(
@@ -60,6 +61,7 @@ def fit_head(
     balanced: bool,
     seed: int,
     on_event: OnEvent,
+    task: Task = ONE_CLASS,
     deadline: float | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> HeadFit | None:
@@ -74,7 +76,7 @@ def fit_head(
     order = np.concatenate([valid.indices, np.random.default_rng(seed).permutation(train.indices)])
     features = _features(
         module, Pictures(train.pixels, train.labels, order), contract, key=key, device=device, precision=precision,
-        on_event=on_event, should_stop=should_stop, fewest=len(valid) + _FEWEST * num_classes,
+        on_event=on_event, should_stop=should_stop, fewest=len(valid) + _FEWEST * max(num_classes, 2),
         deadline=None if deadline is None else deadline - _FITTING_SHARE * (deadline - time.monotonic()),
     )  # fmt: skip
     if features is None:
@@ -87,11 +89,12 @@ def fit_head(
     best: tuple[HeadFit, np.ndarray, np.ndarray] | None = None
     for step, strength in enumerate(_STRENGTHS, 1):
         started = time.monotonic()
-        weight, bias = _logistic_regression(x, y, strength, num_classes, balanced)
-        fitted = HeadFit(strength, *_accuracy_and_loss(x_valid @ weight.T + bias, y_valid))
+        weight, bias = _linear(task, x, y, strength, num_classes, balanced)
+        logits = x_valid @ weight.T + bias
+        fitted = HeadFit(strength, _scores(task, logits, y_valid), logits)
         on_event({"event": "head", "step": step, "total": len(_STRENGTHS), "strength": strength,
-                  "valid_accuracy": fitted.accuracy, "valid_loss": fitted.loss})  # fmt: skip
-        if best is None or fitted.loss < best[0].loss:
+                  **{f"valid_{name}": value for name, value in fitted.scores.items()}})  # fmt: skip
+        if best is None or fitted.scores["loss"] < best[0].scores["loss"]:
             best = (fitted, weight, bias)
         now = time.monotonic()
         if deadline is not None and now + 1.5 * (now - started) > deadline:
@@ -163,6 +166,28 @@ def _features(
     return features
 
 
+def _linear(
+    task: Task, x: np.ndarray, y: np.ndarray, strength: float, num_classes: int, balanced: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (outputs, width) and biases (outputs,): a logistic regression over the classes, one for each label, or a
+    ridge regression of the number."""
+    if task.kind == CLASS:
+        return _logistic_regression(x, y, strength, num_classes, balanced)
+    if task.kind == NUMBER:
+        from sklearn.linear_model import Ridge
+
+        ridge = Ridge(alpha=1 / strength).fit(x, y)
+        return ridge.coef_.astype(np.float32).reshape(1, -1), ridge.intercept_.astype(np.float32).reshape(1)
+    weight, bias = np.zeros((num_classes, x.shape[1]), np.float32), np.zeros(num_classes, np.float32)
+    for k, answer in enumerate(y.T.astype(np.int64)):
+        if answer.min() == answer.max():  # nothing to learn: its frequency, one picture from certainty
+            bias[k] = (1 if answer[0] else -1) * np.log(2 * len(answer) + 1)
+            continue
+        rows, offsets = _logistic_regression(x, answer, strength, 2, balanced)
+        weight[k], bias[k] = rows[1] - rows[0], offsets[1] - offsets[0]
+    return weight, bias
+
+
 def _logistic_regression(
     x: np.ndarray, y: np.ndarray, strength: float, num_classes: int, balanced: bool
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -186,8 +211,8 @@ def _logistic_regression(
     return weight, bias
 
 
-def _accuracy_and_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    scores: Any = torch.from_numpy(logits)
-    target = torch.from_numpy(labels)
-    accuracy = float((scores.argmax(1) == target).float().mean())
-    return accuracy, float(nn.functional.cross_entropy(scores.double(), target))
+def _scores(task: Task, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    objective, scores, target = Objective(task), torch.from_numpy(logits).double(), torch.from_numpy(targets)
+    target = target if task.kind == CLASS else target.double()
+    loss = objective.total(scores, target) / len(target)
+    return {"loss": loss, task.metric: objective.score(objective.answer(scores), target)}

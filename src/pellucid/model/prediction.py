@@ -1,0 +1,151 @@
+"""What a classifier says about one picture: a class, several labels, or a number.
+
+The three have the same methods, so that commands, tables and drawn pictures need not ask which it is: `text`, `to_dict`,
+`cells` (of a CSV row, below `columns`) and `rows` (of a drawn picture).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pellucid.data.task import LABELS, NONE, NUMBER, Task
+from pellucid.data.wording import rounded
+
+THRESHOLD = 0.5  # the probability from which on a label is given
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The classes of one picture with their probabilities, most probable first."""
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.labels[0]
+
+    @property
+    def probability(self) -> float:
+        """The probability of the most probable class."""
+        return self.probabilities[0]
+
+    def top(self, k: int) -> tuple[tuple[str, float], ...]:
+        """The k most probable classes as (label, probability) pairs."""
+        return tuple(zip(self.labels, self.probabilities, strict=True))[:k]
+
+    def text(self, top: int) -> str:
+        """One line."""
+        return ", ".join(f"{label} {probability:.1%}" for label, probability in self.top(top))
+
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {"labels": _pairs(self.top(top or len(self.labels)))}
+
+    def cells(self, top: int) -> list[str]:
+        """label_1, probability_1, label_2, ..."""
+        return [cell for label, p in self.top(top) for cell in (label, f"{p:.6f}")]
+
+    def rows(self, top: int) -> tuple[tuple[tuple[str, float | str], ...], int]:
+        """What stands below a drawn picture, and how many of these rows are bold."""
+        return self.top(top), 1
+
+    def __str__(self) -> str:
+        return self.text(3)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelsPrediction:
+    """All labels with the probability of each, most probable first; they need not sum to 1."""
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The labels whose probability is a half or more: those that the picture is said to have."""
+        return tuple(label for label, p in zip(self.labels, self.probabilities, strict=True) if p >= THRESHOLD)
+
+    def top(self, k: int) -> tuple[tuple[str, float], ...]:
+        """The k most probable labels as (label, probability) pairs."""
+        return tuple(zip(self.labels, self.probabilities, strict=True))[:k]
+
+    def text(self, top: int) -> str:
+        """One line: the labels that are given; where there are none the most probable one in parentheses."""
+        if given := self.top(len(self.given)):
+            return ", ".join(f"{label} {probability:.1%}" for label, probability in given)
+        return f"{NONE} (next {self.labels[0]} {self.probabilities[0]:.1%})"
+
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """Plain JSON data: the labels that are given, and the probabilities of all."""
+        return {"labels": _pairs(self.top(len(self.given))), "probabilities": dict(self.top(len(self.labels)))}
+
+    def cells(self, top: int) -> list[str]:
+        """The given labels in one cell, then the probability of every label, by name."""
+        return [";".join(sorted(self.given)) or NONE, *(f"{p:.6f}" for _, p in sorted(self.top(len(self.labels))))]
+
+    def rows(self, top: int) -> tuple[tuple[tuple[str, float | str], ...], int]:
+        """What stands below a drawn picture, and how many of these rows are bold: the given ones."""
+        return self.top(max(top, len(self.given))), len(self.given)
+
+    def __str__(self) -> str:
+        return self.text(3)
+
+
+@dataclass(frozen=True, eq=False)
+class NumberPrediction:
+    """A number in its own unit, with the interval that holds the true one in 90 of 100 pictures like those of the validation.
+
+    `low` and `high` are None where too few validation pictures were there to tell. `step`: what matters in writing it.
+    """
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    step: float
+
+    def text(self, top: int = 1) -> str:
+        """One line."""
+        interval = f" ({self._range()})" if self._range() else ""
+        return f"{self.name} {rounded(self.value, self.step)}{interval}"
+
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {"labels": [], "name": self.name, "number": self.value, "low": self.low, "high": self.high}
+
+    def cells(self, top: int) -> list[str]:
+        """The number, and the ends of its interval."""
+        return ["" if number is None else f"{number:.6g}" for number in (self.value, self.low, self.high)]
+
+    def rows(self, top: int) -> tuple[tuple[tuple[str, float | str], ...], int]:
+        """What stands below a drawn picture, and how many of these rows are bold."""
+        value = (self.name, rounded(self.value, self.step))
+        return ((value, ("nine in ten", self._range())) if self._range() else (value,)), 1
+
+    def _range(self) -> str:
+        if self.low is None or self.high is None:
+            return ""
+        return f"{rounded(self.low, self.step)} to {rounded(self.high, self.step)}"
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+AnyPrediction = Prediction | LabelsPrediction | NumberPrediction
+
+
+def columns(task: Task, classes: Sequence[str], top: int) -> list[str]:
+    """The header above the `cells` of a task's predictions."""
+    if task.kind == NUMBER:
+        return [classes[0], f"{classes[0]}_low", f"{classes[0]}_high"]
+    if task.kind == LABELS:
+        return ["labels", *(f"probability_{name}" for name in sorted(classes))]
+    return [f"{name}_{k}" for k in range(1, top + 1) for name in ("label", "probability")]
+
+
+def _pairs(found: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
+    return [{"label": label, "probability": probability} for label, probability in found]
