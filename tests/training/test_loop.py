@@ -26,7 +26,7 @@ CONTRACT = PixelContract(height=8, width=8, channels=1, mean=(0.3,), std=(0.4,))
 RECIPE = Recipe(
     steps=40, max_steps=40, batch_size=64, optimizer="sgd", learning_rate=0.1, weight_decay=1e-3, momentum=0.85,
     warmup=0.2, label_smoothing=0.1, average_steps=40, clip=1.0, class_weights=None, patience=None,
-    augmentation=Augmentation(flip="horizontal", shift=1, color=0.1), precision="fp32", channels_last=True, seed=3,
+    augmentation=Augmentation("flip shift1 brightness0.1 contrast0.1"), precision="fp32", channels_last=True, seed=3,
 )  # fmt: skip
 DROPOUT = "conv8 bn relu dropout0.3 pool dense16 relu"
 

@@ -285,7 +285,7 @@ def recipe_for(
     config = TrainConfig(**settings)
     family = "fastnet" if network.startswith("fastnet") else "timm"
     recipe, why = plan_recipe(
-        Architecture(family, network), nn.Identity(), pictures, contract=GREY, num_classes=10, config=config,
+        Architecture(family, network), nn.Identity(), pictures, contract=GREY, classes="0123456789", config=config,
         pretrained=False, seconds_left=seconds_left, device=CPU,
     )  # fmt: skip
     assert why
@@ -296,12 +296,12 @@ def test_every_setting_that_was_given_is_kept(pictures: Pictures, known_speed: C
     known_speed(bf16=0.01)
     recipe = recipe_for(
         pictures, epochs=2.5, batch_size=50, optimizer="adamw", learning_rate=0.0, weight_decay=0.0, momentum=0.0,
-        warmup=0.0, label_smoothing=0.0, ema=False, clip=0.5, patience=7, flip="both", shift=0, color=0.3, seed=42,
+        warmup=0.0, label_smoothing=0.0, ema=False, clip=0.5, patience=7, augment="vflip flip color0.3", seed=42,
     )  # fmt: skip
     assert recipe == Recipe(
         steps=25, max_steps=25, batch_size=50, optimizer="adamw", learning_rate=0.0, weight_decay=0.0, momentum=0.0,
         warmup=0.0, label_smoothing=0.0, average_steps=0, clip=0.5, class_weights=None, patience=7,
-        augmentation=Augmentation(flip="both", shift=0, color=0.3), precision="bf16", channels_last=True, seed=42,
+        augmentation=Augmentation("flip vflip color0.3"), precision="bf16", channels_last=True, seed=42,
     )  # fmt: skip
 
 
@@ -311,7 +311,7 @@ def test_what_was_left_open(pictures: Pictures, known_speed: Callable[..., None]
     assert recipe.batch_size == 32
     assert recipe.steps == recipe.max_steps == recipe.average_steps == 60 * 16  # 500 pictures are 16 steps of 32
     assert (recipe.optimizer, recipe.label_smoothing) == ("sgd", 0.1)
-    assert recipe.augmentation == Augmentation(flip="none", shift=1)  # a mirrored 7 is no 7
+    assert recipe.augmentation == Augmentation("shift1")  # a mirrored 7 is no 7
     assert recipe_for(pictures, network="resnet18").optimizer == "adamw"
 
 
@@ -354,10 +354,10 @@ def test_pictures_that_mirroring_does_not_change_are_flipped(known_speed: Callab
     labels = np.arange(200) % 2
     pixels = rng.integers(0, 60, (200, 8, 8, 1)).astype(np.uint8)
     pixels[labels == 1, :4] += 150  # bright above or not: left and right mean nothing
-    assert recipe_for(Pictures(pixels, labels, np.arange(200))).augmentation.flip == "horizontal"
+    assert recipe_for(Pictures(pixels, labels, np.arange(200))).augmentation.policy == "flip shift1"
     few = Pictures(pixels, labels, np.arange(40))  # too few to know
-    assert recipe_for(few).augmentation.flip == "none"
-    assert recipe_for(few, flip="horizontal").augmentation.flip == "horizontal"
+    assert recipe_for(few).augmentation.policy == "shift1"
+    assert recipe_for(few, augment="flip").augmentation.policy == "flip"
 
 
 def test_splits_decide_what_the_statistics_see(tmp_path: Path) -> None:
