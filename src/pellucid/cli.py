@@ -153,11 +153,8 @@ def check(
     if treated:
         content, text = content | {"augmentation": treated.to_dict()}, f"{text}\n{treated}"
     if sheet:
-        if treated:
-            rows = treated.rows(per_class=2, picture=as_image)
-        else:
-            rows = sample_pictures(dataset, per_class=10, picture=as_image)
-        atomic_write(sheet, png_bytes(grid_sheet(rows)))
+        rows = [] if treated else sample_pictures(dataset, per_class=10, picture=as_image)
+        atomic_write(sheet, png_bytes(treated.sheet() if treated else grid_sheet(rows)))
         text += f"\nsheet  {sheet}"
     _print(content | ({"sheet": str(sheet)} if sheet else {}), as_json, text)
 

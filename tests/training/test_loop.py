@@ -79,8 +79,9 @@ def weights(module: torch.nn.Module) -> bytes:
         RECIPE,
         replace(RECIPE, optimizer="adamw", learning_rate=3e-3, average_steps=0),
         replace(RECIPE, precision="bf16"),
+        replace(RECIPE, augmentation=Augmentation("rotate20 cutout2 mixup0.4 cutmix1"), class_weights=(1.0, 2.0) * 5),
     ],
-    ids=["sgd-average", "adamw", "bf16"],
+    ids=["sgd-average", "adamw", "bf16", "mixing"],
 )
 def test_resume_is_bit_identical(parts: tuple[Pictures, Pictures], tmp_path: Path, recipe: Recipe, at: int) -> None:
     whole, events = train(parts, tmp_path / "a", recipe)

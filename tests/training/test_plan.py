@@ -17,19 +17,22 @@ from pellucid.data.augment import Augmentation
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import from_arrays, open_dataset
 from pellucid.data.loader import Pictures
-from pellucid.errors import DataError
+from pellucid.errors import ConfigError, DataError
 from pellucid.model.pretrained import Pretrained
-from pellucid.model.zoo import Architecture, build
+from pellucid.model.zoo import Architecture, Pretrained, build
 from pellucid.training import plan
 from pellucid.training.loop import Recipe
 from pellucid.training.plan import (
     choose_architecture,
+    choose_augmentation,
     choose_contract,
     default_batch,
     fastest,
     measure_speed,
     plan_recipe,
+    require_policy,
     sample_shapes,
+    tell_augmentation,
     with_statistics,
 )
 
@@ -372,3 +375,23 @@ def test_splits_decide_what_the_statistics_see(tmp_path: Path) -> None:
     contract = run.read()["contract"]
     assert contract["mean"] == pytest.approx([(images[:40] / 255).mean()], abs=1e-4)
     assert contract["std"] == pytest.approx([(images[:40] / 255).std()], abs=1e-4)
+
+
+def test_an_asked_policy_is_measured_and_warned_of(pictures: Pictures) -> None:
+    augmentation, tests = choose_augmentation("rotate180 brightness0.2 mixup0.2", pictures, seed=0)
+    assert augmentation.policy == "rotate180 brightness0.2 mixup0.2"
+    lines = tell_augmentation(augmentation, tests, "0123456789")
+    assert lines[0] == "augmentation: rotate180 brightness0.2 mixup0.2"
+    assert lines[1].startswith("warning: rotate180 may change the meaning: nearest neighbors are right on")
+    assert lines[2].startswith("brightness0.2 keeps the meaning")
+    auto, tests = choose_augmentation("auto", pictures, seed=0)
+    assert not any("warning" in line for line in tell_augmentation(auto, tests, "0123456789"))  # it does not flip
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"), [("cutout8", "leaves no picture"), ("hue0.1", "needs pictures in color")]
+)
+def test_an_impossible_policy_is_refused_before_pictures_are_read(policy: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        require_policy(policy, GREY)
+    require_policy("auto", GREY)

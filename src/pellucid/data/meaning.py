@@ -42,8 +42,9 @@ class MeaningTest:
 
     @property
     def error(self) -> float:
-        """Standard error of the difference of the two figures, at most."""
-        return float((2 * self.accuracy * (1 - self.accuracy) / self.n) ** 0.5)
+        """Standard error of the difference of the two figures."""
+        variances = (share * (1 - share) for share in (self.accuracy, self.treated))
+        return float((sum(variances) / self.n) ** 0.5)
 
     @property
     def keeps_meaning(self) -> bool:
@@ -52,7 +53,7 @@ class MeaningTest:
 
     def tell(self, classes: Sequence[str]) -> str:
         """One sentence for a person, with the names of the classes."""
-        known = self.accuracy > self.baseline + 2 * self.error
+        known = self.accuracy - self.baseline > 2 * self.error
         verdict = "keeps the meaning" if self.keeps_meaning else "may change the meaning"
         verdict = verdict if known or not self.keeps_meaning else "may or may not keep the meaning"
         pairs = ", ".join(f"{shown(classes[a])} and {shown(classes[b])} ({share:.0%})" for a, b, share in self.pairs)

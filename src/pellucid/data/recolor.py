@@ -67,7 +67,7 @@ def _mean_level(batch: torch.Tensor) -> np.ndarray:
     """float64 (N,): mean of all levels of each picture. Sums of rows are whole numbers that float32 holds exactly, so
     the figure does not depend on the company of the picture."""
     rows = in_chunks(lambda part: part.flatten(2).float().sum(2), batch)
-    return rows.double().mean(1).cpu().numpy() / batch.shape[2:].numel()
+    return rows.cpu().double().mean(1).numpy() / batch.shape[2:].numel()
 
 
 def _scaled(batch: torch.Tensor, factor: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
@@ -170,10 +170,8 @@ def cut_out(batch: torch.Tensor, side: int, draws: np.ndarray) -> torch.Tensor:
     Source: DeVries & Taylor 2017, arXiv 1708.04552; here the square never sticks out of the picture.
     """
     n, height, width, channels = batch.shape
-    columns = in_chunks(
-        lambda part: part.flatten(2).float().sum(1), batch
-    ).double()  # (N, W*C), exact as in _mean_level
-    color = (columns.view(n, width, channels).mean(1) / height).round().to(torch.uint8)
+    columns = in_chunks(lambda part: part.flatten(2).float().sum(1), batch).cpu()  # (N, W*C), exact as in _mean_level
+    color = (columns.double().view(n, width, channels).mean(1) / height).round().to(torch.uint8).to(batch.device)
     top, left = (np.floor(draws * [height - side + 1, width - side + 1])).astype(np.int64).T
     along = np.arange(side)
     rows = (np.arange(n) * height + top)[:, None] + along

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,8 @@ from pellucid.data.loader import Pictures
 from pellucid.data.meaning import MeaningTest
 from pellucid.data.scan import Progress, in_threads
 from pellucid.errors import DataError, PictureError
+from pellucid.evaluation.draw import grid_sheet
+from pellucid.evaluation.predict import as_image
 from pellucid.training.plan import (
     choose_augmentation,
     choose_contract,
@@ -48,26 +49,23 @@ class Preview:
             test["pairs"] = [[self.classes[a], self.classes[b], share] for a, b, share in test["pairs"]]
         return {"policy": self.augmentation.policy, "tests": tests}
 
-    def rows(
-        self, *, per_class: int, picture: Callable[[np.ndarray], Image.Image]
-    ) -> list[tuple[str, list[Image.Image]]]:
-        """For a sheet: some pictures of each class, each as it is and as seven epochs treat it."""
-        labels = self.pictures.labels
+    def sheet(self, *, per_class: int = 2) -> Image.Image:
+        """Some pictures of each class, a row each: as it is, and as seven epochs of a training would treat it."""
+        labels, (height, width) = self.pictures.labels, self.pictures.pixels.shape[1:3]
         chosen = np.concatenate([np.flatnonzero(labels == k)[:per_class] for k in range(len(self.classes))])
         columns = [self.pictures.pixels[chosen]]
         for epoch in range(_TREATED):
             batch, _, _ = self.augmentation.treated(
                 lambda rows: torch.from_numpy(self.pictures.pixels[rows]),
-                chosen,
-                among=self.pictures.indices,
-                seed=0,
-                epoch=epoch,
-            )
+                chosen, among=self.pictures.indices, seed=0, epoch=epoch,
+            )  # fmt: skip
             columns.append(batch.numpy())
-        return [
-            (f"{self.classes[labels[row]]}\nas it is, then treated", [picture(column[k]) for column in columns])
+        rows = [
+            (f"{self.classes[labels[row]]}\nas it is, then treated", [as_image(column[k]) for column in columns])
             for k, row in enumerate(chosen)
         ]
+        side = max(height, width)
+        return grid_sheet(rows, cell=side * max(1, round(96 / side)))  # a pixel stays a square
 
 
 def preview(dataset: Dataset, policy: str, config: DataConfig, *, progress: Progress | None = None) -> Preview:
