@@ -19,7 +19,7 @@ from pellucid.data.dataset import from_arrays, open_dataset
 from pellucid.data.loader import Pictures
 from pellucid.errors import ConfigError, DataError
 from pellucid.model.pretrained import Pretrained
-from pellucid.model.zoo import Architecture, Pretrained, build
+from pellucid.model.zoo import Architecture, build
 from pellucid.training import plan
 from pellucid.training.loop import Recipe
 from pellucid.training.plan import (

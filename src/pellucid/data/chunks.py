@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-_VALUES = 2**18  # levels of a piece: 1 MB as floats; whole batches of 32x32 took half as long again
+_VALUES = 2**18  # levels of a piece: 1 MB as floats; whole batches of 224x224 took half as long again
 
 
 def in_chunks(work: Callable[..., torch.Tensor], batch: torch.Tensor, *numbers: torch.Tensor) -> torch.Tensor:
