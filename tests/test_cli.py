@@ -169,12 +169,17 @@ def test_duplicates_do_not_leak(cli: Cli, photos: Path, tmp_path: Path) -> None:
     assert all(row["split"] == "train" and "same pixels as test/" in row["reason"] for row in leaked)
 
 
-def test_resume_after_kill(cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("policy", ["auto", "flip shift1"])
+def test_resume_after_kill(
+    cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
     """A training that dies in the middle ends, resumed, with the bits of one that did not."""
     from pellucid.training import loop, objective
 
+    settings = (*QUICK, "--augment", policy)
+
     monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", 0.0)
-    assert cli("train", photos, *QUICK, "--out", tmp_path / "whole")[0] == 0
+    assert cli("train", photos, *settings, "--out", tmp_path / "whole")[0] == 0
     real, calls = objective.F.cross_entropy, iter(range(10**9))
 
     def dying(*arguments: Any, **more: Any) -> Any:
@@ -184,9 +189,11 @@ def test_resume_after_kill(cli: Cli, photos: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(objective.F, "cross_entropy", dying)
     with pytest.raises(MemoryError):
-        cli("train", photos, *QUICK, "--out", tmp_path / "killed")
+        cli("train", photos, *settings, "--out", tmp_path / "killed")
     monkeypatch.setattr(objective.F, "cross_entropy", real)
     assert Run(tmp_path / "killed").read()["state"] == "running"
+    if policy == "flip shift1":
+        as_before_policies(Run(tmp_path / "killed"))
     code, _, err = cli("train", "--resume", tmp_path / "killed")
     assert code == 0, err
     assert "going on from step" in err
@@ -195,6 +202,16 @@ def test_resume_after_kill(cli: Cli, photos: Path, tmp_path: Path, monkeypatch: 
     code, _, err = cli("train", "--resume", tmp_path / "killed")
     assert code == 1
     assert "is finished" in err
+
+
+def as_before_policies(run: Run) -> None:
+    """The run as it was written when there were three settings in place of a policy."""
+    content = run.read()
+    before = {"flip": "horizontal", "shift": 1, "color": 0.0}
+    training = {name: value for name, value in content["config"]["train"].items() if name != "augment"}
+    run.update(
+        config=content["config"] | {"train": training | before}, recipe=content["recipe"] | {"augmentation": before}
+    )
 
 
 def test_resume_refuses_other_pictures(cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +251,19 @@ def test_bad_files_are_named(cli: Cli, photos: Path) -> None:
     assert "2,500,000,000 pixels" in reasons["zero/bomb.png"]
 
 
+def test_check_shows_what_an_augmentation_does(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    code, out, err = cli("check", photos, "--augment", "vflip blur0.5", "--sheet", tmp_path / "sheet.png", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["augmentation"]["policy"] == "vflip blur0.5"
+    assert [test["transform"] for test in found["augmentation"]["tests"]] == ["vflip", "blur0.5"]
+    with Image.open(found["sheet"]) as sheet:
+        assert sheet.height > 6 * 96  # two pictures of three classes
+    code, out, err = cli("check", photos, "--augment", "vflip")
+    assert code == 0, err
+    assert "vflip" in out
+
+
 @pytest.mark.parametrize(
     ("make", "arguments", "told"),
     [
@@ -256,6 +286,13 @@ def test_bad_files_are_named(cli: Cli, photos: Path) -> None:
         (lambda d: None, ["train", "{d}/photos", "--weights", "{d}/none.safetensors"], ["WeightsError"]),
         (lambda d: None, ["train", "{d}/photos", "--split", "90/10"], ["ConfigError", "80/10/10"]),
         (lambda d: None, ["train", "{d}/photos", "--time-limit", "soon"], ["ConfigError", "10m"]),
+        (
+            lambda d: None,
+            ["train", "{d}/photos", "--augment", "flip rotat15"],
+            ["UnknownNameError", "Did you mean rotate"],
+        ),
+        (lambda d: None, ["train", "{d}/photos", "--augment", "cutout8"], ["ConfigError", "leaves no picture", "8x8"]),
+        (lambda d: None, ["check", "{d}/photos", "--augment", "zoom0"], ["ConfigError", "number of zoom is 0"]),
         (lambda d: None, ["train", "--resume", "{d}/photos"], ["RunError", "no run folder"]),
         (lambda d: None, ["evaluate", "{d}/photos"], ["RunError", "no run folder"]),
         (lambda d: None, ["predict", "{d}/photos", "x.png"], ["RunError"]),

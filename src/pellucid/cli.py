@@ -126,6 +126,9 @@ def check(
     data: Source,
     settings: dict[str, Any],
     sheet: Annotated[Path | None, typer.Option(help="Write a PNG with sample pictures of every class.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="What train --augment POLICY would do to them; the sheet shows it.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Look before training: unreadable files, duplicates, conflicts, leaks, tiny classes, what a crop would hide."""
@@ -138,14 +141,22 @@ def check(
 
     config = DataConfig(**settings)
     dataset = open_with(data, config)
+    treated = None
+    if augment:
+        from pellucid.training.preview import preview
+
+        with progress("treating pictures") as show:
+            treated = preview(dataset, augment, config, progress=show)
     with progress("reading pictures") as show:
         found = check_data(dataset, size=config.input_size(), progress=show)
-    text = str(found)
+    content, text = found.to_dict(), str(found)
+    if treated:
+        content, text = content | {"augmentation": treated.to_dict()}, f"{text}\n{treated}"
     if sheet:
-        rows = sample_pictures(dataset, per_class=10, picture=as_image)
-        atomic_write(sheet, png_bytes(grid_sheet(rows)))
+        rows = [] if treated else sample_pictures(dataset, per_class=10, picture=as_image)
+        atomic_write(sheet, png_bytes(treated.sheet() if treated else grid_sheet(rows)))
         text += f"\nsheet  {sheet}"
-    _print(found.to_dict() | ({"sheet": str(sheet)} if sheet else {}), as_json, text)
+    _print(content | ({"sheet": str(sheet)} if sheet else {}), as_json, text)
 
 
 @app.command()

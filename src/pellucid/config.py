@@ -134,10 +134,11 @@ class TrainConfig:
     clip: float | None = _option(None, "Limit of the gradient norm.")
     class_weights: str = _option("none", "Weigh rare classes up in the loss.", ("none", "balanced"))
     patience: int | None = _option(None, "Stop after so many epochs without a better validation score.")
-    flip: str = _option("auto", "Mirror pictures; auto measures whether a mirrored picture keeps its meaning.",
-                        ("auto", "horizontal", "both", "none"))  # fmt: skip
-    shift: int | None = _option(None, "Move pictures by up to so many pixels.  [default: a sixteenth of the side]")
-    color: float = _option(0.0, "Change brightness and contrast by up to this share.")
+    augment: str = _option(
+        "auto",
+        "How training pictures are varied: none, or words like 'flip crop4 rotate15 color0.2 cutout8 mixup0.2'; auto shifts "
+        "them a little, and flips them if that keeps their meaning, which it measures.",
+    )
     precision: str = _option("auto", "auto measures which is faster here.", ("auto", "fp32", "bf16"))
     device: str = _option("auto", "Where to train.", ("auto", "cpu", "cuda", "mps"))
     seed: int = _option(0, "Seed of the splits, the first weights, the order and the augmentation.")
@@ -148,7 +149,7 @@ class TrainConfig:
         for name, low, high in (
             ("epochs", 0, 1e6), ("batch_size", 1, 65536), ("learning_rate", 0, 1e3), ("weight_decay", 0, 1e3),
             ("momentum", 0, 1), ("warmup", 0, 1), ("label_smoothing", 0, 1), ("clip", 0, 1e9), ("patience", 1, 1e6),
-            ("shift", 0, 4096), ("color", 0, 1), ("seed", 0, 2**63 - 1),
+            ("seed", 0, 2**63 - 1),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not low <= value <= high:

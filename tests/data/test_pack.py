@@ -298,7 +298,7 @@ def numbered(indices: np.ndarray, batch_size: int) -> Loader:
 def drawn(loader: Loader, *, seed: int = 0, epoch: int = 0, start: int = 0) -> list[list[int]]:
     """The indices in each shuffled batch, by label; by pixels they must be the same."""
     batches = []
-    for x, y in loader.shuffled(Augmentation(), seed=seed, epoch=epoch, start=start):
+    for x, y, _ in loader.shuffled(Augmentation(), seed=seed, epoch=epoch, start=start):
         assert torch.equal((x.flatten() * 255).round().long(), y)
         batches.append(y.tolist())
     return batches
@@ -329,11 +329,11 @@ def test_an_epoch_goes_on_with_the_same_augmentation(digits: tuple[np.ndarray, n
     """To the bit, in a new loader, whatever the global generators did meanwhile."""
     pictures = Pictures(digits[0][..., None], digits[1], np.arange(100, 200))
     contract = PixelContract(height=8, width=8, channels=1)
-    augmentation = Augmentation(flip="both", shift=2, color=0.3)
+    augmentation = Augmentation("flip vflip shift2 color0.3")
 
     def batches(start: int, batch_size: int = 16) -> list[torch.Tensor]:
         loader = Loader(pictures, contract, torch.device("cpu"), batch_size=batch_size)
-        return [x for x, _ in loader.shuffled(augmentation, seed=1, epoch=3, start=start)]
+        return [x for x, _, _ in loader.shuffled(augmentation, seed=1, epoch=3, start=start)]
 
     whole = batches(0)
     torch.rand(5)

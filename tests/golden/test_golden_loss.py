@@ -40,7 +40,7 @@ def test_fifty_steps(
         steps=50, max_steps=50, batch_size=64, optimizer="sgd" if family == "fastnet" else "adamw",
         learning_rate=0.1 if family == "fastnet" else 3e-3, weight_decay=1e-3, momentum=0.85, warmup=0.2,
         label_smoothing=0.1, average_steps=50, clip=None, class_weights=None, patience=None,
-        augmentation=Augmentation(flip="horizontal", shift=1), precision="fp32", channels_last=True, seed=0,
+        augmentation=Augmentation("flip shift1"), precision="fp32", channels_last=True, seed=0,
     )  # fmt: skip
     losses = []
     monkeypatch.setattr(loop, "_STEP_EVENT_SECONDS", 0.0)

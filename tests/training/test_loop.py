@@ -27,7 +27,7 @@ CONTRACT = PixelContract(height=8, width=8, channels=1, mean=(0.3,), std=(0.4,))
 RECIPE = Recipe(
     steps=40, max_steps=40, batch_size=64, optimizer="sgd", learning_rate=0.1, weight_decay=1e-3, momentum=0.85,
     warmup=0.2, label_smoothing=0.1, average_steps=40, clip=1.0, class_weights=None, patience=None,
-    augmentation=Augmentation(flip="horizontal", shift=1, color=0.1), precision="fp32", channels_last=True, seed=3,
+    augmentation=Augmentation("flip shift1 brightness0.1 contrast0.1"), precision="fp32", channels_last=True, seed=3,
 )  # fmt: skip
 DROPOUT = "conv8 bn relu dropout0.3 pool dense16 relu"
 
@@ -80,8 +80,9 @@ def weights(module: torch.nn.Module) -> bytes:
         RECIPE,
         replace(RECIPE, optimizer="adamw", learning_rate=3e-3, average_steps=0),
         replace(RECIPE, precision="bf16"),
+        replace(RECIPE, augmentation=Augmentation("rotate20 cutout2 mixup0.4 cutmix1"), class_weights=(1.0, 2.0) * 5),
     ],
-    ids=["sgd-average", "adamw", "bf16"],
+    ids=["sgd-average", "adamw", "bf16", "mixing"],
 )
 def test_resume_is_bit_identical(parts: tuple[Pictures, Pictures], tmp_path: Path, recipe: Recipe, at: int) -> None:
     whole, events = train(parts, tmp_path / "a", recipe)

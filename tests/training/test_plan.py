@@ -17,19 +17,22 @@ from pellucid.data.augment import Augmentation
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import from_arrays, open_dataset
 from pellucid.data.loader import Pictures
-from pellucid.errors import DataError
+from pellucid.errors import ConfigError, DataError
 from pellucid.model.pretrained import Pretrained
 from pellucid.model.zoo import Architecture, build
 from pellucid.training import plan
 from pellucid.training.loop import Recipe
 from pellucid.training.plan import (
     choose_architecture,
+    choose_augmentation,
     choose_contract,
     default_batch,
     fastest,
     measure_speed,
     plan_recipe,
+    require_policy,
     sample_shapes,
+    tell_augmentation,
     with_statistics,
 )
 
@@ -285,7 +288,7 @@ def recipe_for(
     config = TrainConfig(**settings)
     family = "fastnet" if network.startswith("fastnet") else "timm"
     recipe, why = plan_recipe(
-        Architecture(family, network), nn.Identity(), pictures, contract=GREY, num_classes=10, config=config,
+        Architecture(family, network), nn.Identity(), pictures, contract=GREY, classes="0123456789", config=config,
         pretrained=False, seconds_left=seconds_left, device=CPU,
     )  # fmt: skip
     assert why
@@ -296,12 +299,12 @@ def test_every_setting_that_was_given_is_kept(pictures: Pictures, known_speed: C
     known_speed(bf16=0.01)
     recipe = recipe_for(
         pictures, epochs=2.5, batch_size=50, optimizer="adamw", learning_rate=0.0, weight_decay=0.0, momentum=0.0,
-        warmup=0.0, label_smoothing=0.0, ema=False, clip=0.5, patience=7, flip="both", shift=0, color=0.3, seed=42,
+        warmup=0.0, label_smoothing=0.0, ema=False, clip=0.5, patience=7, augment="vflip flip color0.3", seed=42,
     )  # fmt: skip
     assert recipe == Recipe(
         steps=25, max_steps=25, batch_size=50, optimizer="adamw", learning_rate=0.0, weight_decay=0.0, momentum=0.0,
         warmup=0.0, label_smoothing=0.0, average_steps=0, clip=0.5, class_weights=None, patience=7,
-        augmentation=Augmentation(flip="both", shift=0, color=0.3), precision="bf16", channels_last=True, seed=42,
+        augmentation=Augmentation("flip vflip color0.3"), precision="bf16", channels_last=True, seed=42,
     )  # fmt: skip
 
 
@@ -311,7 +314,7 @@ def test_what_was_left_open(pictures: Pictures, known_speed: Callable[..., None]
     assert recipe.batch_size == 32
     assert recipe.steps == recipe.max_steps == recipe.average_steps == 60 * 16  # 500 pictures are 16 steps of 32
     assert (recipe.optimizer, recipe.label_smoothing) == ("sgd", 0.1)
-    assert recipe.augmentation == Augmentation(flip="none", shift=1)  # a mirrored 7 is no 7
+    assert recipe.augmentation == Augmentation("shift1")  # a mirrored 7 is no 7
     assert recipe_for(pictures, network="resnet18").optimizer == "adamw"
 
 
@@ -354,10 +357,10 @@ def test_pictures_that_mirroring_does_not_change_are_flipped(known_speed: Callab
     labels = np.arange(200) % 2
     pixels = rng.integers(0, 60, (200, 8, 8, 1)).astype(np.uint8)
     pixels[labels == 1, :4] += 150  # bright above or not: left and right mean nothing
-    assert recipe_for(Pictures(pixels, labels, np.arange(200))).augmentation.flip == "horizontal"
+    assert recipe_for(Pictures(pixels, labels, np.arange(200))).augmentation.policy == "flip shift1"
     few = Pictures(pixels, labels, np.arange(40))  # too few to know
-    assert recipe_for(few).augmentation.flip == "none"
-    assert recipe_for(few, flip="horizontal").augmentation.flip == "horizontal"
+    assert recipe_for(few).augmentation.policy == "shift1"
+    assert recipe_for(few, augment="flip").augmentation.policy == "flip"
 
 
 def test_splits_decide_what_the_statistics_see(tmp_path: Path) -> None:
@@ -372,3 +375,23 @@ def test_splits_decide_what_the_statistics_see(tmp_path: Path) -> None:
     contract = run.read()["contract"]
     assert contract["mean"] == pytest.approx([(images[:40] / 255).mean()], abs=1e-4)
     assert contract["std"] == pytest.approx([(images[:40] / 255).std()], abs=1e-4)
+
+
+def test_an_asked_policy_is_measured_and_warned_of(pictures: Pictures) -> None:
+    augmentation, tests = choose_augmentation("rotate180 brightness0.2 mixup0.2", pictures, seed=0)
+    assert augmentation.policy == "rotate180 brightness0.2 mixup0.2"
+    lines = tell_augmentation(augmentation, tests, "0123456789")
+    assert lines[0] == "augmentation: rotate180 brightness0.2 mixup0.2"
+    assert lines[1].startswith("warning: rotate180 may change the meaning: nearest neighbors are right on")
+    assert lines[2].startswith("brightness0.2 keeps the meaning")
+    auto, tests = choose_augmentation("auto", pictures, seed=0)
+    assert not any("warning" in line for line in tell_augmentation(auto, tests, "0123456789"))  # it does not flip
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"), [("cutout8", "leaves no picture"), ("hue0.1", "needs pictures in color")]
+)
+def test_an_impossible_policy_is_refused_before_pictures_are_read(policy: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        require_policy(policy, GREY)
+    require_policy("auto", GREY)

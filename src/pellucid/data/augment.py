@@ -1,4 +1,4 @@
-"""Augmentation of uint8 batches on the device, and the measurement that decides whether mirroring keeps the meaning.
+"""Augmentation of uint8 batches on the device, by a policy that is written as text.
 
 The random numbers of a picture are a hash of (seed, epoch, picture), not the state of a generator: the same picture gets
 the same treatment in the same epoch whatever the batch size, the number of threads, or the point of a resume.
@@ -6,54 +6,137 @@ the same treatment in the same epoch whatever the batch size, the number of thre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 
-_FEWEST = 50  # pictures, below which mirroring is not measured
-_FLIP, _FLIP_UP, _SHIFT_Y, _SHIFT_X, _BRIGHTNESS, _CONTRAST = range(6)  # streams of random numbers
+from pellucid.data import recolor
+from pellucid.data.mix import mix
+from pellucid.data.policy import Policy, parse_policy
+from pellucid.data.warp import Draw, warp
+
+Rows = tuple[tuple[float, ...], ...]
+
+_STREAMS = (  # of random numbers; a name keeps its place, or the treatment of every picture changes
+    "flip", "vflip", "shift_y", "shift_x", "brightness", "contrast", "saturation", "hue", "color_brightness",
+    "color_contrast", "color_saturation", "lighting", "zoom", "rotate", "perspective", "elastic", "blur", "whiten",
+    "cutout", "rand", "partner", "mix_kind", "mix_share", "mix_y", "mix_x",
+)  # fmt: skip
+_MEASURED = 1000  # pictures that color axes and the whitening filter are worked out from
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to a training picture. `flip` is none, horizontal or both; `shift` is in pixels; `color` is a share."""
+    """What happens to a training picture: a policy as text, and what its transforms must know of the data set.
 
-    flip: str = "none"
-    shift: int = 0
-    color: float = 0.0
+    `axes` (C, C) belong to lighting, `whitening` (C, C * 25) to whiten; `measured` works them out.
+    """
+
+    policy: str = "none"
+    axes: Rows | None = None
+    whitening: Rows | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policy", str(parse_policy(self.policy)))
 
     def __call__(self, batch: torch.Tensor, indices: np.ndarray, *, seed: int, epoch: int) -> torch.Tensor:
-        """uint8 (N, H, W, C), with the pictures' indices (N,), -> uint8 of the same shape."""
-
-        def uniform(stream: int) -> np.ndarray:
-            return hashed_uniform(seed, epoch, indices, stream)
-
-        if self.shift:
-            batch = _shifted(batch, self.shift, uniform(_SHIFT_Y), uniform(_SHIFT_X))
-        if self.flip in ("horizontal", "both"):
+        """uint8 (N, H, W, C), with the pictures' indices (N,), -> uint8 of the same shape, each treated by itself."""
+        if not len(batch):
+            return batch
+        draw = _draws(indices, seed, epoch)
+        strengths = _strengths(self._policy, batch.shape, draw)
+        flipped = None
+        if "flip" in strengths:
             # alternating (Jordan 2024): a coin a picture, turned over every epoch, so both sides are seen equally often
-            coin = hashed_uniform(seed, 0, indices, _FLIP) < 0.5
-            batch = _flipped(batch, coin ^ bool(epoch % 2), axis=2)
-        if self.flip == "both":
-            batch = _flipped(batch, uniform(_FLIP_UP) < 0.5, axis=1)
-        if self.color:
-            batch = _recolored(batch, self.color, uniform(_BRIGHTNESS), uniform(_CONTRAST))
+            flipped = (_draws(indices, seed, 0)("flip") < 0.5) ^ bool(epoch % 2)
+        batch = warp(batch, strengths, draw, flipped=flipped)
+        if not _COLORING.isdisjoint(strengths):
+            batch = recolor.recolor(batch, strengths, draw, None if self.axes is None else np.array(self.axes))
+        if "whiten" in strengths and self.whitening is not None:
+            channels = batch.shape[3]
+            kernel = np.array(self.whitening).reshape(channels, channels, recolor.PATCH, recolor.PATCH)
+            batch = recolor.whiten(batch, strengths["whiten"] * draw("whiten"), kernel)
+        if "blur" in strengths:
+            sigma, reach = strengths["blur"] * draw("blur"), math.ceil(3 * strengths["blur"].max())
+            batch = _some(
+                batch, strengths["blur"] > 0, lambda part, which: recolor.blur(part, sigma[which], reach=reach)
+            )
+        if "cutout" in strengths:
+            side, place = int(strengths["cutout"].max()), draw("cutout", 2)
+            batch = _some(batch, strengths["cutout"] > 0, lambda part, which: recolor.cut_out(part, side, place[which]))
         return batch
 
+    def treated(
+        self,
+        fetch: Callable[[np.ndarray], torch.Tensor],
+        indices: np.ndarray,
+        *,
+        among: np.ndarray,
+        seed: int,
+        epoch: int,
+    ) -> tuple[torch.Tensor, np.ndarray | None, torch.Tensor | None]:
+        """The whole treatment, mixing included, of the pictures that `fetch` gives for their indices (N,).
+
+        Returns uint8 (N, H, W, C); of mixtures also the partners' indices (N,), drawn from `among` (M,) and treated as in this
+        epoch everywhere, and the share (N,) of itself that each picture kept.
+        """
+        batch, alphas = self(fetch(indices), indices, seed=seed, epoch=epoch), dict(self._policy)
+        if not alphas.keys() & {"mixup", "cutmix"}:
+            return batch, None, None
+        draw = _draws(indices, seed, epoch)
+        partners = among[(draw("partner") * len(among)).astype(np.int64)]
+        others = self(fetch(partners), partners, seed=seed, epoch=epoch)
+        batch, share = mix(batch, others, draw, mixup=alphas.get("mixup", 0.0), cutmix=alphas.get("cutmix", 0.0))
+        return batch, partners, share
+
+    @property
+    def _policy(self) -> Policy:
+        return _parsed(self.policy)
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data; `Augmentation(**data)` gives it back."""
-        return asdict(self)
+        """Plain JSON data; `from_dict` gives it back."""
+        return {"policy": self.policy, "axes": self.axes, "whitening": self.whitening}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Augmentation:
+        """The augmentation that `to_dict` wrote; also {"flip", "shift", "color"}, which runs held before there were policies."""
+        if "policy" in data:
+            axes, whitening = (data[k] and tuple(map(tuple, data[k])) for k in ("axes", "whitening"))
+            return cls(data["policy"], axes, whitening)
+        words = {"none": [], "horizontal": ["flip"], "both": ["flip", "vflip"]}[data["flip"]]
+        words += [f"shift{data['shift']}"] if data["shift"] else []
+        words += [f"brightness{data['color']} contrast{data['color']}"] if data["color"] else []
+        return cls(" ".join(words) or "none")
 
 
-def hashed_uniform(seed: int, epoch: int, indices: np.ndarray, stream: int) -> np.ndarray:
-    """float64 (N,) in [0, 1), a pure function of its arguments. Source: SplitMix64, Steele et al. 2014."""
+def measured(policy: Policy, pixels: np.ndarray) -> Augmentation:
+    """The augmentation of a policy for pictures like uint8 (N, H, W, C), of which it looks at a thousand.
+
+    Raises ConfigError when the policy leaves nothing of pictures of this size.
+    """
+    policy.require(*pixels.shape[1:])
+    some = pixels[np.linspace(0, len(pixels) - 1, min(len(pixels), _MEASURED)).astype(int)]
+    axes = _rows(recolor.color_axes(some)) if "lighting" in policy else None
+    whitening = _rows(recolor.zca_kernel(some)) if "whiten" in policy else None
+    return Augmentation(str(policy), axes, whitening)
+
+
+def hashed_uniform(seed: int, epoch: int, indices: np.ndarray, stream: int | np.ndarray) -> np.ndarray:
+    """float64 (N,), or (N, K) for K streams, in [0, 1), a pure function of its arguments.
+
+    Source: SplitMix64, Steele et al. 2014.
+    """
+    parts = (np.uint64(epoch), np.asarray(stream, np.uint64), indices.astype(np.uint64))
     with np.errstate(over="ignore"):
-        x = np.full(len(indices), seed, np.uint64)
-        for part in (np.uint64(epoch), np.uint64(stream), indices.astype(np.uint64)):
+        x = np.full(1, seed, np.uint64)
+        for part in parts[:2]:
             x = _splitmix(x ^ part)
+        x = _splitmix(x ^ (parts[2][:, None] if np.ndim(stream) else parts[2]))
     return (x >> np.uint64(11)) * 2.0**-53
 
 
@@ -64,77 +147,54 @@ def _splitmix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _shifted(batch: torch.Tensor, shift: int, u_y: np.ndarray, u_x: np.ndarray) -> torch.Tensor:
-    """Each picture moved by -shift..shift pixels in both directions; what comes in is the mirror image of the border."""
-    n, height, width, channels = batch.shape
-    move_y = torch.from_numpy((u_y * (2 * shift + 1)).astype(np.int64) - shift).to(batch.device)
-    move_x = torch.from_numpy((u_x * (2 * shift + 1)).astype(np.int64) - shift).to(batch.device)
-    rows = _reflected(torch.arange(height, device=batch.device) + move_y[:, None], height)  # (N, H)
-    columns = _reflected(torch.arange(width, device=batch.device) + move_x[:, None], width)  # (N, W)
-    flat = torch.arange(n, device=batch.device)[:, None, None] * (height * width) + rows[:, :, None] * width
-    flat = (flat + columns[:, None, :]).flatten()  # (N * H * W,)
-    return batch.reshape(-1, channels).index_select(0, flat).view(n, height, width, channels)
+_COLORING = {"brightness", "contrast", "saturation", "hue", "color", "lighting"}
+_parsed = lru_cache(parse_policy)
 
 
-def _reflected(position: torch.Tensor, size: int) -> torch.Tensor:
-    period = max(2 * size - 2, 1)
-    position = position.abs() % period
-    return torch.where(position < size, position, period - position)
+def _draws(indices: np.ndarray, seed: int, epoch: int) -> Draw:
+    def draw(name: str, count: int | None = None) -> np.ndarray:
+        stream = _STREAMS.index(name)
+        return hashed_uniform(seed, epoch, indices, stream if count is None else stream + 256 * np.arange(1, count + 1))
+
+    return draw
 
 
-def _flipped(batch: torch.Tensor, which: np.ndarray, axis: int) -> torch.Tensor:
-    mask = torch.from_numpy(which).to(batch.device)
-    return torch.where(mask.view(-1, 1, 1, 1), batch.flip(axis), batch)
+def _strengths(policy: Policy, shape: torch.Size, draw: Draw) -> dict[str, np.ndarray]:
+    """The number of every transform for each picture (N,). What `rand` draws is added, at strengths of its own and from
+    what the policy does not name already; pictures that did not draw it get the number that does nothing."""
+    count, height, width, channels = shape
+    found = {name: np.full(count, number) for name, number in policy if name not in ("rand", "mixup", "cutmix")}
+    if "rand" in policy:
+        open_ones = [entry for entry in _random_strengths(height, width, channels).items() if entry[0] not in found]
+        ranks = draw("rand", len(open_ones)).argsort(1).argsort(1)
+        for k, (name, strength) in enumerate(open_ones):
+            found[name] = np.where(ranks[:, k] < dict(policy)["rand"], strength, 1.0 if name == "zoom" else 0.0)
+    return found
 
 
-def _recolored(batch: torch.Tensor, share: float, u_brightness: np.ndarray, u_contrast: np.ndarray) -> torch.Tensor:
-    """Contrast about each picture's own mean, then brightness, each by a factor of 1-share..1+share; clipped to 0..255."""
-    factors = torch.from_numpy(1 + share * (2 * np.stack([u_brightness, u_contrast]) - 1)).float().to(batch.device)
-    brightness, contrast = factors[..., None, None, None]
-    x = batch.float()
-    mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    return ((x - mean) * contrast + mean).mul(brightness).round().clamp(0, 255).to(torch.uint8)
+def _random_strengths(height: int, width: int, channels: int) -> dict[str, float]:
+    """What `rand` draws from, after RandAugment (Cubuk et al. 2019, arXiv 1909.13719): moderate, lengths by the shorter side."""
+    side = min(height, width)
+    colored = {"saturation": 0.5, "hue": 0.1} if channels == 3 else {}
+    return {
+        "shift": max(1, round(side / 8)), "zoom": 0.5, "rotate": 20, "perspective": 0.5, "elastic": side / 32,
+        "brightness": 0.4, "contrast": 0.4, "blur": side / 32, "cutout": max(1, round(side / 4)), **colored,
+    }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class MirrorTest:
-    """How well mirrored pictures are told apart by what unmirrored ones teach; both accuracies on the same pictures."""
-
-    accuracy: float
-    mirrored: float
-    n: int
-
-    @property
-    def keeps_meaning(self) -> bool:
-        """Mirrored pictures lose less than a tenth, or less than twice the figure's error; False when nothing was measured."""
-        if self.n == 0:
-            return False
-        loss = self.accuracy - self.mirrored
-        error = (2 * self.accuracy * (1 - self.accuracy) / self.n) ** 0.5
-        return loss <= max(0.1 * self.accuracy, 2 * error)
-
-    def to_dict(self) -> Mapping[str, float | int | bool]:
-        """Plain JSON data."""
-        return {**asdict(self), "keeps_meaning": self.keeps_meaning}
+def _some(
+    batch: torch.Tensor, which: np.ndarray, work: Callable[[torch.Tensor, np.ndarray], torch.Tensor]
+) -> torch.Tensor:
+    """`work` on those pictures that `which` (N,) says; it is told which."""
+    if which.all():
+        return work(batch, which)
+    if not which.any():
+        return batch
+    chosen = torch.from_numpy(which).to(batch.device)
+    out = batch.clone()
+    out[chosen] = work(batch[chosen], which)
+    return out
 
 
-def mirror_test(pixels: np.ndarray, labels: np.ndarray, indices: np.ndarray, *, seed: int) -> MirrorTest:
-    """Asks a nearest-neighbour classifier on small versions of the pictures: do mirrored ones still look like their class?
-
-    A photograph and its mirror image are equally likely to have been taken, so nothing is lost; a mirrored 7 is no 7.
-    uint8 (N, H, W, C), int (N,), and the indices that may be used (the training part); at most 3,000 are.
-    """
-    from sklearn.neighbors import KNeighborsClassifier
-
-    chosen = np.random.default_rng(seed).permutation(np.sort(indices))[:3000]
-    chosen = np.sort(chosen)
-    if len(chosen) < _FEWEST:
-        return MirrorTest(accuracy=0.0, mirrored=0.0, n=0)
-    small = torch.from_numpy(pixels[chosen]).permute(0, 3, 1, 2).float()
-    side = (min(16, small.shape[2]), min(16, small.shape[3]))
-    small = torch.nn.functional.interpolate(small, side, mode="bilinear", antialias=True)
-    small = (small - small.mean((1, 2, 3), keepdim=True)) / (small.std((1, 2, 3), keepdim=True) + 1)
-    answers, where = labels[chosen], np.random.default_rng(seed + 1).random(len(chosen)) < 2 / 3
-    model = KNeighborsClassifier(n_neighbors=5).fit(small[where].flatten(1).numpy(), answers[where])
-    plain, mirrored = (model.score(x[~where].flatten(1).numpy(), answers[~where]) for x in (small, small.flip(3)))
-    return MirrorTest(accuracy=float(plain), mirrored=float(mirrored), n=int((~where).sum()))
+def _rows(numbers: np.ndarray) -> Rows:
+    return tuple(tuple(round(float(x), 6) for x in row) for row in numbers.reshape(len(numbers), -1))

@@ -10,6 +10,7 @@ import torch
 
 from pellucid.data.augment import Augmentation
 from pellucid.data.contract import PixelContract
+from pellucid.data.mix import Mixed
 
 _RESIDENT_SHARE = 0.4  # of the free GPU memory that the pictures may take
 
@@ -60,13 +61,16 @@ class Loader:
 
     def shuffled(
         self, augmentation: Augmentation, *, seed: int, epoch: int, start: int = 0
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, Mixed | None]]:
         """The batches of one epoch from batch `start` on, augmented; equal in size to within one picture, since a small
-        last batch would spoil the statistics of batch norm."""
+        last batch would spoil the statistics of batch norm. The third part says what was mixed in, if pictures are mixed."""
         order = np.random.default_rng([seed, epoch]).permutation(self.pictures.indices)
         for rows in np.array_split(order, len(self))[start:]:
-            pixels = augmentation(self._fetch(rows), rows, seed=seed, epoch=epoch)
-            yield self.contract.tensor(pixels), self._labels(rows)
+            pixels, partners, share = augmentation.treated(
+                self._fetch, rows, among=self.pictures.indices, seed=seed, epoch=epoch
+            )
+            mixed = None if partners is None or share is None else Mixed(self._labels(partners), share)
+            yield self.contract.tensor(pixels), self._labels(rows), mixed
 
     def _fetch(self, rows: np.ndarray) -> torch.Tensor:
         if self._resident is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from pellucid.data.dataset import Dataset
 from pellucid.data.scan import Record
 from pellucid.data.split import DEFAULT_FRACTIONS, describe_splits, find_straddling, make_splits, united
-from pellucid.data.task import CLASS, NONE, NUMBER, bin_names
+from pellucid.data.task import CLASS, NUMBER
 from pellucid.data.wording import counted, shown, some
 from pellucid.errors import DataError, RunError, SplitError
 
@@ -151,9 +151,7 @@ def _strata(dataset: Dataset, use: np.ndarray) -> tuple[np.ndarray, list[str]]:
     targets = dataset.targets()
     strata = np.zeros(len(targets), np.int64)
     strata[use] = dataset.task.strata(targets[use])
-    if dataset.task.kind == NUMBER:
-        return strata, bin_names(targets[use][:, 0], strata[use])
-    return strata, [*dataset.classes, NONE]
+    return strata, dataset.task.strata_names(targets[use], dataset.classes)
 
 
 def _require_answers(dataset: Dataset, usable: np.ndarray) -> None:

@@ -120,6 +120,10 @@ class Task:
         rarity = np.where(targets > 0, count, np.inf)
         return np.where(targets.any(1), rarity.argmin(1), targets.shape[1])
 
+    def strata_names(self, targets: np.ndarray, outputs: Sequence[str]) -> list[str]:
+        """What `strata` counts: the classes, the labels and "none" of them, or the ranges of a number."""
+        return bin_names(targets[:, 0], self.strata(targets)) if self.kind == NUMBER else [*outputs, NONE]
+
     def fitted(self, targets: np.ndarray) -> Task:
         """The task with mean and standard deviation of the training part's numbers; other tasks as they are."""
         if self.kind != NUMBER:
@@ -129,6 +133,10 @@ class Task:
     def scaled(self, targets: np.ndarray) -> np.ndarray:
         """What the loss compares logits with: numbers by mean and std, float32; the rest as it is."""
         return ((targets - self.mean) / self.std).astype(np.float32) if self.kind == NUMBER else targets
+
+    def unscaled(self, targets: np.ndarray) -> np.ndarray:
+        """What `scaled` was given."""
+        return targets * self.std + self.mean if self.kind == NUMBER else targets
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; `Task(**data)` gives it back."""

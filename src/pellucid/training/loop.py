@@ -21,6 +21,7 @@ from torch import nn
 from pellucid.data.augment import Augmentation
 from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Loader, Pictures
+from pellucid.data.mix import Mixed
 from pellucid.data.task import ONE_CLASS, Task
 from pellucid.errors import TrainingError
 from pellucid.training.checkpoint import Checkpoint, best_checkpoint, save_checkpoint
@@ -65,7 +66,7 @@ class Recipe:
         weights = data["class_weights"]
         return cls(**{
             **data,
-            "augmentation": Augmentation(**data["augmentation"]),
+            "augmentation": Augmentation.from_dict(data["augmentation"]),
             "class_weights": None if weights is None else tuple(weights),
         })  # fmt: skip
 
@@ -140,7 +141,7 @@ def fit(
 
     started = last_told = last_saved = time.monotonic()
     first_step, stopped, score_seconds = step, "done", None
-    batches: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(())
+    batches: Iterator[tuple[torch.Tensor, torch.Tensor, Mixed | None]] = iter(())
     value = 0.0
     while step < total:
         epoch, batch = divmod(step, steps_per_epoch)
@@ -148,11 +149,12 @@ def fit(
             batches = loader.shuffled(recipe.augmentation, seed=recipe.seed, epoch=epoch, start=batch)
             module.train()
 
-        x, y = next(batches)
+        x, y, mixed = next(batches)
         rate = set_learning_rate(optimizer, learning_rate_share(step / total, recipe.warmup))
         with autocast(device, recipe.precision):
             logits = module(x if recipe.channels_last else x.contiguous())
-        loss = objective.loss(logits.float(), y)
+        target = y if mixed is None else mixed.targets(y, logits.shape[1])
+        loss = objective.loss(logits.float(), target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if recipe.clip is not None:

@@ -48,6 +48,7 @@ from pellucid.training.plan import (
     measure_speed,
     plan_recipe,
     require_model,
+    require_policy,
     sample_shapes,
     with_statistics,
 )
@@ -90,6 +91,7 @@ def train(
     refuse_for_numbers(task, label_smoothing=train_config.label_smoothing, class_weights=train_config.class_weights)
     if not pretrained:
         require_model(model_config.model, contract, len(dataset.classes))
+    require_policy(train_config.augment, contract)
     limit = train_config.seconds()
 
     with _new_run(dataset, out) as run, run.lock():
@@ -116,13 +118,15 @@ def train(
         recipe, reasons = None, [f"{architecture}: {why}"]
         if not (freeze and pretrained):
             recipe, more = plan_recipe(
-                architecture, work.new_module(), parts["train"], contract=contract, num_classes=len(dataset.classes),
+                architecture, work.new_module(), parts["train"], contract=contract, classes=dataset.classes,
                 config=train_config, pretrained=pretrained is not None, seconds_left=_left(started, limit), device=device,
                 task=task,
             )  # fmt: skip
             reasons += more
         else:
             reasons.append("the pretrained layers stay as they are; the last layer is fitted on what they see")
+            if train_config.augment not in ("auto", "none"):
+                reasons.append("they see each picture once, so --augment has no effect (--no-freeze trains with it)")
         run.update(
             name=dataset.name, source=_absolute(dataset.source), kind=dataset.kind, classes=list(dataset.classes),
             task=task.to_dict(), config={"data": asdict(data_config), "model": asdict(model_config), "train": asdict(train_config)},
@@ -157,7 +161,8 @@ def resume(
         )
     if "architecture" not in content:
         raise RunError(f"'{run}' ended before its training began, there is nothing to resume. Start it again.")
-    train_config = TrainConfig(**content["config"]["train"])
+    settings = content["config"]["train"]  # of an older run also settings that are in its recipe alone by now
+    train_config = TrainConfig(**{f.name: settings[f.name] for f in fields(TrainConfig) if f.name in settings})
     model_config = ModelConfig(**content["config"]["model"])
     pretrained = None
     if model_config.weights not in (None, "none"):

@@ -17,10 +17,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from pellucid.config import DataConfig, TrainConfig
-from pellucid.data.augment import Augmentation, mirror_test
+from pellucid.data.augment import Augmentation, measured
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
 from pellucid.data.loader import Pictures
+from pellucid.data.meaning import MeaningTest, meaning_tests
+from pellucid.data.policy import parse_policy
 from pellucid.data.task import CLASS, ONE_CLASS, Task
 from pellucid.device import describe_machine
 from pellucid.errors import DataError, PictureError
@@ -104,6 +106,12 @@ def require_model(model: str, contract: PixelContract, num_classes: int) -> None
         outline(architecture, input_shape=shape, num_classes=max(num_classes, 2))
         if architecture.family == "spec":
             require_gradients(parse_spec(architecture.name), input_shape=shape)
+
+
+def require_policy(policy: str, contract: PixelContract) -> None:
+    """Raises UnknownNameError or ConfigError when the asked augmentation cannot be: before any picture is read."""
+    if policy != "auto":
+        parse_policy(policy).require(contract.height, contract.width, contract.channels)
 
 
 def with_statistics(contract: PixelContract, pictures: Pictures) -> PixelContract:
@@ -242,7 +250,7 @@ def _one_step(
 
 
 def plan_recipe(
-    architecture: Architecture, module: nn.Module, train: Pictures, *, contract: PixelContract, num_classes: int,
+    architecture: Architecture, module: nn.Module, train: Pictures, *, contract: PixelContract, classes: Sequence[str],
     config: TrainConfig, pretrained: bool, seconds_left: float | None, device: torch.device, task: Task = ONE_CLASS,
 ) -> tuple[Recipe, list[str]]:  # fmt: skip
     """The recipe, and sentences that say what was measured or derived."""
@@ -267,20 +275,21 @@ def plan_recipe(
     rate, decay = _rate_and_decay(optimizer, batch, pretrained)
     rate = rate if config.learning_rate is None else config.learning_rate
     decay = decay if config.weight_decay is None else config.weight_decay
-    flip, evidence = _choose_flip(config, train, task)
-    why.extend(evidence)
-    shift = config.shift if config.shift is not None else max(1, round(min(contract.height, contract.width) / 16))
+    augmentation, tests = choose_augmentation(config.augment, train, seed=config.seed, task=task)
+    why.extend(tell_augmentation(augmentation, tests, task.strata_names(task.unscaled(train.labels), classes)))
     smoothing = config.label_smoothing
     if smoothing is None:
         smoothing = 0.2 if architecture.family == "fastnet" and len(train) >= 5000 else 0.1
         smoothing = smoothing if task.kind == CLASS else 0.0  # a label's probability is to be believed as it is
-    weights = balanced_weights(train.labels[train.indices], num_classes) if config.class_weights == "balanced" else None
+    weights = None
+    if config.class_weights == "balanced":
+        weights = balanced_weights(train.labels[train.indices], len(classes))
     recipe = Recipe(
         steps=steps, max_steps=max_steps, batch_size=batch, optimizer=optimizer, learning_rate=rate,
         weight_decay=decay, momentum=config.momentum, warmup=config.warmup, label_smoothing=smoothing,
         average_steps=steps if config.ema else 0, clip=config.clip,
         class_weights=weights,
-        patience=config.patience, augmentation=Augmentation(flip=flip, shift=shift, color=config.color),
+        patience=config.patience, augmentation=augmentation,
         precision=precision, channels_last=channels_last, seed=config.seed,
     )  # fmt: skip
     return recipe, why
@@ -294,15 +303,36 @@ def _rate_and_decay(optimizer: str, batch: int, pretrained: bool) -> tuple[float
     return (2e-4 if pretrained else 3e-3) * (batch / 512) ** 0.5, 0.02
 
 
-def _choose_flip(config: TrainConfig, train: Pictures, task: Task) -> tuple[str, list[str]]:
-    if config.flip != "auto":
-        return config.flip, []
-    test = mirror_test(train.pixels, task.strata(train.labels), train.indices, seed=config.seed)
-    if test.n == 0:
-        return "none", ["too few pictures to measure what mirroring does: no flips (--flip horizontal turns them on)"]
-    verdict = "mirroring keeps the meaning" if test.keeps_meaning else "mirroring changes the meaning: no flips"
-    figures = f"nearest neighbors are right on {test.accuracy:.0%} of {test.n} pictures, on {test.mirrored:.0%} of their mirror images"
-    return "horizontal" if test.keeps_meaning else "none", [f"{verdict} ({figures})"]
+def choose_augmentation(
+    policy: str, train: Pictures, *, seed: int, task: Task = ONE_CLASS
+) -> tuple[Augmentation, tuple[MeaningTest, ...]]:
+    """The augmentation of a policy's text for these pictures, and what was measured about its transforms.
+
+    'auto' is a shift by up to a sixteenth of the side, and flips where mirrored pictures keep their meaning.
+    Raises as `parse_policy` and `Policy.require` do.
+    """
+    some = train.subset(1000, seed=seed)
+    pixels = some.pixels[some.indices]
+    augmentation = Augmentation("flip") if policy == "auto" else measured(parse_policy(policy), pixels)
+    tests = meaning_tests(train.pixels, task.strata(train.labels), train.indices, augmentation, seed=seed)
+    if policy == "auto":
+        side = min(pixels.shape[1:3])
+        words = ["flip"] * any(test.keeps_meaning for test in tests) + [f"shift{max(1, round(side / 16))}"] * (side > 1)
+        augmentation = Augmentation(" ".join(words) or "none")
+    return augmentation, tests
+
+
+def tell_augmentation(augmentation: Augmentation, tests: Sequence[MeaningTest], classes: Sequence[str]) -> list[str]:
+    """The policy, and a sentence for each test; a transform that is in use and may change the meaning is warned of."""
+    used = parse_policy(augmentation.policy)
+    lines = [
+        f"augmentation: {augmentation.policy}"
+        + ("" if tests else "; too few pictures to measure what it does to their meaning")
+    ]
+    for test in tests:
+        warning = not test.keeps_meaning and test.transform.rstrip(".0123456789") in used
+        lines.append(f"{'warning: ' if warning else ''}{test.tell(classes)}")
+    return lines
 
 
 def _fastnet_name(widths: tuple[int, ...]) -> str:

@@ -1,0 +1,176 @@
+"""Everything that moves pixels, composed into one map from output to input positions, so that a batch is sampled once.
+
+Flips and shifts alone are whole pixels: rows and columns are gathered, and every level stays what it was. As soon as
+something else takes part, positions are fractions and one bilinear sampling does all. What lies outside is the mirror image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from pellucid.data.chunks import in_chunks, on_device
+
+Strengths = Mapping[str, np.ndarray]  # of each transform (N,); it does nothing where its neutral value stands
+Draw = Callable[..., np.ndarray]  # a name -> float64 (N,) in [0, 1); a name and k -> (N, k)
+
+_CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])  # of the unit square, clockwise
+_WAVES = 6  # an elastic wave is a sixth of the side wide
+
+
+def warp(batch: torch.Tensor, strengths: Strengths, draw: Draw, *, flipped: np.ndarray | None) -> torch.Tensor:
+    """uint8 (N, H, W, C) -> the same shape, moved by what `strengths` names; `flipped` (N,) says which are mirrored."""
+    _, height, width, _ = batch.shape
+    vflipped = draw("vflip") < 0.5 if "vflip" in strengths else None
+    move_y, move_x = _shifts(strengths, draw)
+    if not {"zoom", "rotate", "perspective", "elastic"} & strengths.keys():
+        if flipped is None and vflipped is None and move_y is None:
+            return batch
+        return _gathered(batch, _line(height, move_y, vflipped), _line(width, move_x, flipped))
+    matrix = np.eye(3)[None]
+    if move_y is not None and move_x is not None:
+        matrix = _affine(offset=(move_x, move_y))
+    if "rotate" in strengths:
+        angle = np.deg2rad(strengths["rotate"] * (2 * draw("rotate") - 1))
+        matrix = matrix @ _affine(np.cos(angle), np.cos(angle), -np.sin(angle), np.sin(angle))
+    if "zoom" in strengths:
+        matrix = matrix @ _zoom(strengths["zoom"], draw("zoom", 4), height, width)
+    if "perspective" in strengths:
+        matrix = matrix @ _perspective(strengths["perspective"], draw("perspective", 8), height, width)
+    if flipped is not None:
+        matrix = matrix @ _affine(xx=1.0 - 2.0 * flipped)
+    if vflipped is not None:
+        matrix = matrix @ _affine(yy=1.0 - 2.0 * vflipped)
+    matrix = np.broadcast_to(matrix, (len(batch), 3, 3))
+    waves = []
+    if "elastic" in strengths:
+        waves = [
+            on_device(wave, batch) for wave in _elastic(strengths["elastic"], draw("elastic", 2 * (_WAVES + 3) ** 2))
+        ]
+    return in_chunks(sample, batch, on_device(matrix, batch), *waves)
+
+
+def sample(batch: torch.Tensor, matrix: torch.Tensor, *waves: torch.Tensor) -> torch.Tensor:
+    """Bilinear samples of uint8 (N, H, W, C) where float (N, 3, 3) sends each output pixel (x, y, 1), origin in the middle.
+
+    `waves` are two fields of displacements in pixels, along x and y, given on their nodes (N, K, K).
+    """
+    n, height, width, _ = batch.shape
+    x, y = (torch.arange(size, device=batch.device) - (size - 1) / 2 for size in (width, height))
+    rows = [
+        matrix[:, i, 0, None, None] * x + (matrix[:, i, 1, None] * y + matrix[:, i, 2, None])[..., None] for i in (0, 1)
+    ]
+    if (matrix[:, 2, :2] != 0).any():
+        depth = matrix[:, 2, 0, None, None] * x + (matrix[:, 2, 1, None] * y + matrix[:, 2, 2, None])[..., None]
+        rows = [row / depth for row in rows]
+    across, down = (_basis(size).to(batch.device) for size in (width, height))
+    for row, nodes in zip(rows, waves, strict=False):
+        row += down @ nodes @ across.T
+    grid = torch.empty(n, height, width, 2, device=batch.device)
+    for i, size in enumerate((width, height)):
+        torch.mul(rows[i], 2 / max(size - 1, 1), out=grid[..., i])
+    planes = batch.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    found = F.grid_sample(planes, grid, padding_mode="reflection", align_corners=True)
+    return found.round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def _shifts(strengths: Strengths, draw: Draw) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Whole pixels from -shift to shift, (N,) along y and x."""
+    if "shift" not in strengths:
+        return None, None
+    shift = strengths["shift"]
+    move_y, move_x = (np.floor(draw(name) * (2 * shift + 1)) - shift for name in ("shift_y", "shift_x"))
+    return move_y, move_x
+
+
+def _line(size: int, move: np.ndarray | None, flipped: np.ndarray | None) -> torch.Tensor | None:
+    """int64 (N, size): where the pixels of a row (or column) come from; None when they stay."""
+    if move is None and flipped is None:
+        return None
+    along = torch.arange(size)[None] + (0 if move is None else torch.from_numpy(move).long()[:, None])
+    along = reflected(along, size)
+    if flipped is None:
+        return along
+    return torch.where(torch.from_numpy(flipped)[:, None], along.flip(1), along.expand(len(flipped), size))
+
+
+def _gathered(batch: torch.Tensor, rows: torch.Tensor | None, columns: torch.Tensor | None) -> torch.Tensor:
+    """Rows are copied whole; columns are gathered as bytes, which is ten times faster than pixel by pixel."""
+    n, height, width, channels = batch.shape
+    lines = batch.view(n * height, width * channels)
+    if rows is not None:
+        first = torch.arange(n)[:, None] * height
+        lines = lines.index_select(0, (first + rows).flatten().to(batch.device))
+    if columns is None:
+        return lines.view(batch.shape)
+    places = (columns[..., None] * channels + torch.arange(channels)).view(n, 1, width * channels).to(batch.device)
+    lines = lines.view(n, height, width * channels)
+    return lines.gather(2, places.expand(lines.shape)).view(batch.shape)
+
+
+def reflected(position: torch.Tensor, size: int) -> torch.Tensor:
+    """Positions on an endless line of pixels as positions in 0..size-1, mirrored about the first and the last one."""
+    period = max(2 * size - 2, 1)
+    position = position.abs() % period
+    return torch.where(position < size, position, period - position)
+
+
+def _affine(
+    xx: np.ndarray | float = 1.0, yy: np.ndarray | float = 1.0, xy: np.ndarray | float = 0.0,
+    yx: np.ndarray | float = 0.0, offset: tuple[np.ndarray | float, np.ndarray | float] = (0.0, 0.0),
+) -> np.ndarray:  # fmt: skip
+    """(N, 3, 3) with the rows (xx, xy, offset_x), (yx, yy, offset_y), (0, 0, 1)."""
+    entries = np.broadcast_arrays(xx, xy, offset[0], yx, yy, offset[1], 0.0, 0.0, 1.0)
+    return np.stack(entries, axis=-1).reshape(-1, 3, 3)
+
+
+def _zoom(smallest: np.ndarray, draws: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A part with `smallest` to 1 of the area and proportions of 3/4 to 4/3 of the picture's, anywhere inside.
+
+    Source: Szegedy et al. 2014, arXiv 1409.4842, section 6.
+    """
+    area, aspect, x, y = draws.T
+    area = smallest + (1 - smallest) * area
+    aspect = np.where(smallest < 1, np.exp(math.log(4 / 3) * (2 * aspect - 1)), 1.0)
+    across, down = (np.minimum(np.sqrt(share), 1.0) for share in (area * aspect, area / aspect))
+    offset = ((2 * x - 1) * (1 - across) * (width - 1) / 2, (2 * y - 1) * (1 - down) * (height - 1) / 2)
+    return _affine(across, down, offset=offset)
+
+
+def _perspective(strength: np.ndarray, draws: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The map of the picture's rectangle to four corners, each moved by up to a quarter of the sides times `strength`.
+
+    Source: Heckbert 1989, Fundamentals of Texture Mapping and Image Warping, section 2.2.3.
+    """
+    size = np.array([max(width - 1, 1), max(height - 1, 1)])
+    moved = strength[:, None, None] / 4 * (2 * draws.reshape(-1, 4, 2) - 1)
+    p0, p1, p2, p3 = np.moveaxis(moved + _CORNERS, 1, 0)
+    a, b, s = p1 - p2, p3 - p2, p0 - p1 + p2 - p3
+    area = a[:, 0] * b[:, 1] - b[:, 0] * a[:, 1]
+    g = (s[:, 0] * b[:, 1] - b[:, 0] * s[:, 1]) / area
+    h = (a[:, 0] * s[:, 1] - s[:, 0] * a[:, 1]) / area
+    top = np.stack([p1 - p0 + g[:, None] * p1, p3 - p0 + h[:, None] * p3, p0], axis=2)  # (N, 2, 3)
+    square = np.concatenate([top, np.stack([g, h, np.ones_like(g)], axis=1)[:, None]], axis=1)
+    outer = _affine(size[0], size[1], offset=(-size[0] / 2, -size[1] / 2))  # unit square -> pixels about the middle
+    return outer @ square @ np.linalg.inv(outer)
+
+
+def _elastic(strength: np.ndarray, draws: np.ndarray) -> list[np.ndarray]:
+    """Random displacements, (N, K, K) along x and y, on the nodes of `_basis`.
+
+    Source: Simard et al. 2003, Best Practices for Convolutional Neural Networks Applied to Visual Document Analysis.
+    """
+    nodes = strength[:, None, None, None] * math.sqrt(3) * (2 * draws.reshape(-1, 2, _WAVES + 3, _WAVES + 3) - 1)
+    return [nodes[:, 0], nodes[:, 1]]
+
+
+def _basis(size: int) -> torch.Tensor:
+    """float32 (size, K): Gaussians about K nodes; a sum of them with random weights of variance 1 has variance 1."""
+    nodes = torch.arange(-1, _WAVES + 2, dtype=torch.float64)
+    place = (torch.arange(size, dtype=torch.float64) + 0.5) * _WAVES / size
+    basis = torch.exp(-0.5 * (place[:, None] - nodes) ** 2)
+    return (basis / basis.norm(dim=1, keepdim=True)).float()
