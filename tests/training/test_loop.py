@@ -157,7 +157,7 @@ def poison_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
     def cross_entropy(logits: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
         loss = real(logits, *args, **more)
-        return loss * float("nan") if "reduction" not in more and next(calls) == step else loss
+        return loss * float("nan") if more["reduction"] == "mean" and next(calls) == step else loss
 
     monkeypatch.setattr(objective.F, "cross_entropy", cross_entropy)
 

@@ -171,12 +171,12 @@ def test_when_the_time_is_up_fewer_pictures_and_strengths_do(
     assert sum(event["event"] == "head" for event in events) == 1
     assert fit is not None
     answers = probabilities(module, pictures[0])[160:].argmax(1)
-    assert fit.accuracy == pytest.approx(np.mean(answers == pictures[1][160:]))
-    assert fit.accuracy > 0.6
+    assert fit.scores["accuracy"] == pytest.approx(np.mean(answers == pictures[1][160:]))
+    assert fit.scores["accuracy"] > 0.6
     assert not list((own_cache / "features").glob("*.npy"))  # a part is not kept as the whole
     other, _ = fitted(network(weights, 3), *pictures, 3, deadline=time.monotonic() - 1, seed=1)
     assert other is not None
-    assert other.loss != fit.loss  # the seed decides which pictures
+    assert other.scores["loss"] != fit.scores["loss"]  # the seed decides which pictures
 
 
 def test_with_time_enough_a_deadline_changes_nothing(weights: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
