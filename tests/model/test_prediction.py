@@ -66,6 +66,7 @@ def test_one_class_is_too_few_but_one_label_is_enough(tmp_path: Path) -> None:
 
 def test_labels_are_given_from_a_half_on() -> None:
     found = LabelsPrediction(("b", "c", "a"), (0.9, 0.5, 0.4))
+    assert LabelsPrediction(("b", "c"), (0.9, 0.8), "|").cells(2)[0] == "b|c"
     assert found.given == ("b", "c")
     assert found.text(1) == "b 90.0%, c 50.0%"
     assert found.cells(3) == ["b;c", "0.400000", "0.900000", "0.500000"]

@@ -71,8 +71,12 @@ class Classifier:
             low, high = (None, None) if margin is None else (value - margin, value + margin)
             return NumberPrediction(self.classes[0], value, low, high, self.task.step)
         order = np.argsort(-probabilities, kind="stable")
-        kind = LabelsPrediction if self.task.kind == LABELS else Prediction
-        return kind(tuple(self.classes[i] for i in order), tuple(float(probabilities[i]) for i in order))
+        labels, ranked = tuple(self.classes[i] for i in order), tuple(float(probabilities[i]) for i in order)
+        return (
+            LabelsPrediction(labels, ranked, self.task.separator)
+            if self.task.kind == LABELS
+            else Prediction(labels, ranked)
+        )
 
     def answers(self, logits: torch.Tensor) -> np.ndarray:
         """Logits (N, len(classes)) -> what `predict_proba` gives."""

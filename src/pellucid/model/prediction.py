@@ -59,10 +59,11 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class LabelsPrediction:
-    """All labels with the probability of each, most probable first; they need not sum to 1."""
+    """All labels with the probability of each, most probable first; they need not sum to 1. `separator` is that of a table."""
 
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
+    separator: str = ";"
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -85,7 +86,10 @@ class LabelsPrediction:
 
     def cells(self, top: int) -> list[str]:
         """The given labels in one cell, then the probability of every label, by name."""
-        return [";".join(sorted(self.given)) or NONE, *(f"{p:.6f}" for _, p in sorted(self.top(len(self.labels))))]
+        return [
+            self.separator.join(sorted(self.given)) or NONE,
+            *(f"{p:.6f}" for _, p in sorted(self.top(len(self.labels)))),
+        ]
 
     def rows(self, top: int) -> tuple[tuple[tuple[str, float | str], ...], int]:
         """What stands below a drawn picture, and how many of these rows are bold: the given ones."""

@@ -14,7 +14,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -39,13 +39,13 @@ _NO_PLAIN_HEAD = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class HeadFit:
     """The strength C that was chosen, the validation loss and metric of the task with it, and the logits (N, outputs) there."""
 
     strength: float
     scores: Mapping[str, float]
-    logits: np.ndarray
+    logits: np.ndarray = field(compare=False)
 
 
 def fit_head(
