@@ -33,7 +33,10 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 Source = Annotated[
     str,
-    typer.Argument(metavar="DATA", help="A folder of class folders, a zip, a CSV or Parquet table, or 'digits'."),
+    typer.Argument(
+        metavar="DATA",
+        help="A folder of class folders, a zip, a CSV or Parquet table, 'digits', or a well-known set like mnist.",
+    ),
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that train made.")]
 
@@ -136,11 +139,12 @@ def check(
     from pellucid.data.check import sample_pictures
     from pellucid.data.reopen import open_with
     from pellucid.evaluation.draw import grid_sheet
-    from pellucid.evaluation.predict import as_image
+    from pellucid.evaluation.predict import as_image, drawn_channels
     from pellucid.files import atomic_write, png_bytes
 
     config = DataConfig(**settings)
-    dataset = open_with(data, config)
+    with progress(f"getting {data}") as show:
+        dataset = open_with(data, config, progress=show)
     treated = None
     if augment:
         from pellucid.training.preview import preview
@@ -156,6 +160,9 @@ def check(
         rows = [] if treated else sample_pictures(dataset, per_class=10, picture=as_image)
         atomic_write(sheet, png_bytes(treated.sheet() if treated else grid_sheet(rows)))
         text += f"\nsheet  {sheet}"
+        text += "".join(
+            f"\n       {drawn}" for k in found.sizes.get("channels", ()) if (drawn := drawn_channels(int(k)))
+        )
     _print(content | ({"sheet": str(sheet)} if sheet else {}), as_json, text)
 
 
@@ -230,7 +237,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Answer for pictures: classes, labels or a number; a file that cannot be read gets an error row and the rest goes on."""
-    from pellucid.evaluation.predict import Drawer, find_pictures, predict_files, write_csv
+    from pellucid.evaluation.predict import Drawer, drawn_channels, find_pictures, predict_files, write_csv
     from pellucid.model.pretrained import open_classifier
 
     classifier = open_classifier(run, weights=weights, labels=labels)
@@ -244,6 +251,8 @@ def predict(
     if csv:
         write_csv(csv, answers, top, classifier)
     lines = [answer.line(top) for answer in answers]
+    if draw and (drawn := drawn_channels(classifier.contract.channels)):
+        lines.append(f"The drawings show {drawn}.")
     failed = sum(a.error is not None for a in answers)
     if failed:
         lines.append(f"{failed:,} of {len(answers):,} files could not be read.")

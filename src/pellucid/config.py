@@ -60,7 +60,9 @@ class DataConfig:
         "Make new splits with these shares, ignoring given ones.  [default: given splits, else 80/10/10]",
     )
     size: str | None = _option(None, "Side of the network's input in pixels, like 64 or 48x64 (height x width).")
-    channels: int | None = _option(None, "Channels of the network's input: 1 grey, 3 color.")
+    channels: int | None = _option(
+        None, "Channels of the network's input: 1 grey, 3 color, or as many as the pictures have."
+    )
     fit: str | None = _option(
         None, "How a picture gets to that size; only crop hides anything.", ("stretch", "crop", "pad")
     )

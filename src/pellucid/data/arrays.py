@@ -9,6 +9,7 @@ import numpy as np
 
 from pellucid.data.decode import Picture, from_array
 from pellucid.data.layout import SPLIT_NAMES, Entries
+from pellucid.data.levels import channels_seem_first
 from pellucid.data.task import CLASS, LABELS, NONE, NUMBER, Task
 from pellucid.data.wording import counted, some
 from pellucid.errors import DataError, PictureError
@@ -92,8 +93,7 @@ def _channels_last(images: Any, dimensions: int) -> np.ndarray:
     if array.ndim == dimensions:
         if hasattr(images, "detach"):
             array = np.moveaxis(array, -3, -1)  # (..., C, H, W) -> (..., H, W, C)
-        height, width, channels = array.shape[-3:]
-        if channels > 4 >= min(height, width):
+        if channels_seem_first(array.shape):
             raise DataError(
                 f"Pictures of shape {tuple(images.shape)} seem to have their channels in the wrong place. "
                 f"Expected {expected} in a NumPy array; in a torch tensor channels come before the height."

@@ -49,7 +49,13 @@ class Check:
     def problems(self) -> int:
         """How many things a user should look at."""
         found = (self.unreadable, self.duplicates, self.conflicts, self.leaks, self.leaking_groups, self.tiny)
-        return sum(map(len, found))
+        return sum(map(len, found)) + self.mixed_channels
+
+    @property
+    def mixed_channels(self) -> bool:
+        """Whether no network takes in all pictures: of different channels only 1 (grey) and 3 (RGB) become each other."""
+        kinds = set(self.sizes.get("channels", ()))
+        return len(kinds) > 1 and kinds != {"1", "3"}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -197,6 +203,11 @@ def _tell(found: Check) -> list[str]:
     if found.sizes:
         smallest, median, largest = ("x".join(map(str, found.sizes[k])) for k in ("smallest", "median", "largest"))
         lines.append(f"height x width: {smallest} to {largest}, median {median}")
+        channels = found.sizes["channels"]
+        if set(channels) not in ({"1"}, {"3"}):
+            told = ", ".join(f"{k} ({counted(n, 'picture')})" for k, n in channels.items())
+            advice = "; only 1 and 3 become each other: train with --channels N leaves out the rest"
+            lines.append(f"channels: {told}" + advice * found.mixed_channels)
     largest_first = sorted(found.classes.items(), key=lambda entry: -entry[1])
     if found.number:
         number = found.number

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from pellucid.errors import ConfigError, DataError, nearest
+from pellucid.errors import ConfigError, DataError, PictureError, nearest
 
 VERSION = 1  # goes up when the same geometry begins to give other pixels
 FITS = ("stretch", "crop", "pad")
@@ -30,7 +30,7 @@ class PixelContract:
     """Size, channels and normalization of the pictures that a classifier takes in.
 
     height, width: in pixels.
-    channels: 1 (grey), 3 (RGB), or the number that arrays of another kind have.
+    channels: 1 (grey), 3 (RGB), or the number that pictures of another kind have.
     fit: what happens to pictures of other proportions. "stretch" resizes both sides on their own; "crop"
         resizes the largest centered part that has the right proportions; "pad" resizes the whole and centers
         it on black, so that pixels that were kept stay right for another mean.
@@ -70,17 +70,14 @@ class PixelContract:
         bilinear interpolation with antialias, in integers; a picture that has the size already keeps its
         pixels. The memory layout of the picture and the number of threads make no difference.
 
-        Raises DataError for other arrays and for channels that do not fit.
+        Raises DataError for other arrays, PictureError for channels that do not fit.
         """
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.size == 0:
             found = f"{picture.dtype} {picture.shape}"
             raise DataError(f"The picture is {found}; expected uint8 (height, width, channels), not empty.")
         given = picture.shape[2]
-        if given != self.channels and {given, self.channels} != {1, 3}:
-            raise DataError(
-                f"The picture has {given} channels, but {self.channels} are expected; only grey (1) and RGB "
-                "(3) become each other. Convert the picture, or set the channels to those of the pictures."
-            )
+        if reason := self.misfit(given):
+            raise PictureError(reason)
         height, width = picture.shape[:2]
         if self.fit == "crop":
             picture = _centered(picture, *self._window(height, width))
@@ -112,6 +109,12 @@ class PixelContract:
         rows = batch.flatten(2).to(torch.float32, memory_format=torch.contiguous_format)  # (N, H, W*C)
         torch.addcmul(shift, rows, scale, out=rows)
         return rows.view(batch.shape).permute(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
+
+    def misfit(self, channels: int) -> str | None:
+        """Why a picture of so many channels cannot be shown, None when it can: only grey and RGB become each other."""
+        if channels == self.channels or {channels, self.channels} == {1, 3}:
+            return None
+        return f"channels: {channels}, but expected {self.channels}; only 1 (grey) and 3 (RGB) become each other"
 
     def hidden(self, height: int, width: int) -> float:
         """Share, 0 to 1, of a picture's area that `pixels` never looks at; height and width in pixels."""

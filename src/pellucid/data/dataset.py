@@ -1,7 +1,7 @@
 """A data set: labelled pictures under class names, with what was given about splits and groups.
 
-`open_dataset` makes one of a folder, a zip archive, a table, arrays or the embedded digits. It lists pictures
-and opens none of them; `pellucid.data.scan` does.
+`open_dataset` makes one of a folder, a zip archive, a table, arrays, the embedded digits or a well-known set. It
+lists pictures and opens none of them; `pellucid.data.scan` does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import shlex
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 
 from pellucid.data.arrays import Arrays, are_label_sets, read_arrays
 from pellucid.data.decode import Picture
+from pellucid.data.known import KNOWN, needs_fetching, open_known
 from pellucid.data.layout import Entries, read_layout
 from pellucid.data.sources import Archive, Files, Folder, Stat, below
 from pellucid.data.split import describe_splits
@@ -31,7 +32,9 @@ from pellucid.data.task import CLASS, LABELS, NUMBER, ONE_CLASS, Task, bin_names
 from pellucid.data.wording import counted, shown, some
 from pellucid.errors import ConfigError, DataError, PictureError, nearest
 
-_EXPECTED = f"Expected a folder, a zip archive, a table ({', '.join(TABLE_ENDINGS)}) or the word digits."
+_EXPECTED = (
+    f"Expected a folder, a zip archive, a table ({', '.join(TABLE_ENDINGS)}), the word digits, or a well-known set."
+)
 _SHOWN_CLASSES = 30
 
 
@@ -57,7 +60,7 @@ class Dataset:
     task: what is asked of a picture. classes: the names of what a network puts out, sorted: the classes; the labels that
     a picture can have several of; or what the number is called. answers: the labels, where they are not the classes.
     source: what the user gave. name: a short one, for the folders of runs.
-    kind: folder, zip, table, arrays or digits.
+    kind: folder, zip, table, arrays, digits or known.
     items: sorted by path. notes: what the user should know.
     ignored: files that are left out since they are no pictures, neither by name nor by content.
     """
@@ -130,6 +133,7 @@ def open_dataset(
     label_separator: str | None = None,
     root: str | Path | None = None,
     name: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """The data set in `source`, which is one of:
 
@@ -139,7 +143,9 @@ def open_dataset(
       `root`, or else from its own folder. A folder or archive that holds one table is read by it when it has
       fewer than two class folders, or when a column is named;
     - (images, labels), as in `from_arrays`;
-    - "digits": scikit-learn's 1,797 handwritten digits. A folder of this name is "./digits".
+    - "digits": scikit-learn's 1,797 handwritten digits. A folder of this name is "./digits";
+    - the name of a well-known set, like "mnist" (`pellucid.data.known`), which is fetched when it is not on this
+      machine: `progress` is told (done, total) of that. A folder of this name is "./mnist".
 
     `group` says what must stay on one side of a split: a column of the table, or a regular expression with
     the group in parentheses that matches every path, like "(C[0-9]+)"; "" leaves a table's groups out.
@@ -148,15 +154,18 @@ def open_dataset(
     """
     asked_task = make_task(task, label_separator)
     asked = {"path": path_column, "label": label_column, "split": split_column, "group": group}
-    if isinstance(source, tuple) or source == "digits":
+    known = isinstance(source, str) and source in KNOWN
+    if isinstance(source, tuple) or source == "digits" or known:
         if any(asked.values()) or root:
             raise ConfigError(
                 "Columns, groups and a root go with files, but the data set is "
-                f"{'the digits' if source == 'digits' else 'made of arrays'}. Leave them out; from_arrays() "
+                f"{'made of arrays' if isinstance(source, tuple) else source}. Leave them out; from_arrays() "
                 "takes the groups and splits of arrays."
             )
         if source == "digits":
             return _digits(name, asked_task)
+        if known:
+            return _known(str(source), name, asked_task, progress)
         return from_arrays(*source, name=name or "arrays", task=task or (LABELS if label_separator else None))
 
     path = _existing(str(source))
@@ -217,6 +226,19 @@ def _digits(name: str | None, task: Task) -> Dataset:
     return _assemble(entries, arrays, source="digits", kind="digits", name=name or "digits", task=task)
 
 
+def _known(source: str, name: str | None, task: Task, progress: Callable[[int, int], None] | None) -> Dataset:
+    beside = Path(source).exists()
+    if beside and needs_fetching(source):  # then fetching was hardly asked for
+        raise DataError(
+            f"'{source}' is the name of a well-known set that is not on this machine, and of something in this folder. For "
+            f"the latter say './{source}'; to fetch the set, go to another folder."
+        )
+    entries, files = open_known(source, progress=progress)
+    if beside:
+        entries.notes.append(f"this is the well-known set; for what is called so in this folder: ./{source}")
+    return _assemble(entries, files, source=source, kind="known", name=name or source, task=task)
+
+
 def _existing(source: str) -> Path:
     path = Path(os.path.expanduser(source))  # noqa: PTH111  pathlib's raises where there is no such user
     if source and os.path.exists(path):  # noqa: PTH110  pathlib's raises where a name is too long
@@ -229,7 +251,7 @@ def _existing(source: str) -> Path:
         siblings = [entry.name for entry in part.parent.iterdir()]
     raise DataError(
         f"'{shown(source)}' does not exist: there is no '{shown(part.name)}' in '{shown(str(part.parent))}'. "
-        f"{_EXPECTED} {shown(nearest(part.name, siblings))}".rstrip()
+        f"{_EXPECTED} {shown(nearest(part.name, [*siblings, *([] if part.parent.name else KNOWN)]))}".rstrip()
     )
 
 

@@ -1,10 +1,12 @@
 """How the bytes of a picture become pixels, safely and always in the same way.
 
-JPEG, PNG, WebP, BMP, GIF and TIFF are recognized by their first bytes, never by the name of the file. The
-size is read from the header and compared with a limit before any pixel is allocated, and a file that is cut
-off or damaged is an error, never a half-grey picture. All of it may be called from many threads at once.
+JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, AVIF, HEIC, DICOM and NPY are recognized by their first bytes, never by
+the name of the file. The size is read from the header and compared with a limit before any pixel is
+allocated, and a file that is cut off or damaged is an error, never a half-grey picture. All of it may be
+called from many threads at once.
 
-Pillow reads every header and every format. The pixels of grey and RGB JPEG come from torchvision's operator
+Pillow reads every header and format of colors, HEIC by pi-heif; for measurements, with levels and channels of
+another kind, there is `pellucid.data.scientific`. The pixels of grey and RGB JPEG come from torchvision's operator
 where the installed torchvision has it: the same pixels, bit for bit, without holding Python's lock. Its
 operator for PNG is not used: it ends the process on a wrong checksum (torchvision 0.29).
 """
@@ -23,14 +25,18 @@ import numpy as np
 import torch
 import torchvision  # noqa: F401  registers torch.ops.image
 from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from pellucid.data.levels import EIGHT_BITS, check_size, eight_bits, from_unit_range
+from pellucid.data.scientific import has_extra_channels, read_dicom, read_npy, read_tiff
 from pellucid.errors import PictureError
 
 MAX_PIXELS = 100_000_000
@@ -43,6 +49,8 @@ _READERS: dict[str, type[ImageFile]] = {
     "BMP": BmpImageFile,
     "GIF": GifImageFile,
     "TIFF": TiffImageFile,
+    "PPM": PpmImageFile,
+    "AVIF": AvifImageFile,
 }
 
 _SIGNATURES = {
@@ -53,11 +61,16 @@ _SIGNATURES = {
     "BMP": re.compile(rb"BM.{12}[^\0]\0", re.DOTALL),
     "GIF": re.compile(rb"GIF8[79]a"),
     "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
+    "PPM": re.compile(rb"P[56]\s[\d#]"),
+    # The brand of a container for any codec is followed by a version and the brands that it is compatible with.
+    "AVIF": re.compile(rb".{4}ftyp(avi[fs]|m[is]f1.{4}(.{4}){0,12}?avi[fs])", re.DOTALL),
+    "HEIC": re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL),
+    "DICOM": re.compile(rb".{128}DICM", re.DOTALL),
+    "NPY": re.compile(rb"\x93NUMPY"),
 }
+HEAD = 132  # bytes: as many as the signatures look at
 
 _UNSUPPORTED = {
-    "HEIC": re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL),
-    "AVIF": re.compile(rb".{4}ftypavi[fs]", re.DOTALL),
     "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
     "JPEG XL": re.compile(rb"\0\0\0\x0cJXL |\xff\x0a"),
     "Photoshop": re.compile(rb"8BPS"),
@@ -68,20 +81,17 @@ _UNSUPPORTED = {
 _decode_jpeg = getattr(torch.ops.image, "decode_jpeg", None)
 _UNCHANGED = 0  # torchvision.io.ImageReadMode.UNCHANGED.value
 
-# round(level / 257) for every level; there are no ties, because 257 is odd.
-_EIGHT_BITS = ((np.arange(65536) + 128) // 257).astype(np.uint8)
-
 _TIFF_SUBFILE, _EXIF_ORIENTATION, _MPF_PICTURES = 0x00FE, 0x0112, 0xB001
 
-_READER_WARNINGS = ("ignore", None, UserWarning, re.compile(r"PIL\.\w+ImagePlugin"), 0)
+_READER_WARNINGS = ("ignore", None, UserWarning, re.compile(r"PIL\.\w+ImagePlugin|pydicom\."), 0)
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
     """One decoded picture.
 
-    pixels: uint8 (H, W, C), C-contiguous; C is 1 (grey) or 3 (RGB) from files, 1 or more from arrays.
-    format: "JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", or "array".
+    pixels: uint8 (H, W, C), C-contiguous; C is 1 (grey), 3 (RGB), or what a TIFF, NPY or array holds.
+    format: "JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "HEIC", "DICOM", "NPY", or "array".
     notes: short phrases on what a user should know, such as "first of 12 frames used".
     """
 
@@ -100,7 +110,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     The EXIF orientation is applied. Grey stays one channel; palettes, CMYK, YCbCr and LAB become RGB;
     transparency is laid on white; 16 bits become round(v / 257); floating-point levels must lie in 0..1.
     Color profiles are not applied. Of an animation or a document the first frame or page is used; the rest
-    need not be complete.
+    need not be complete. A TIFF with channels beyond its colors and an NPY file keep all their channels, an
+    NPY has the levels that `from_array` takes, and DICOM is shown through its window.
 
     A JPEG without its end marker counts as truncated even when these two bytes alone are missing: nothing
     then says that it is complete. JPEG has no checksum: data missing before an end marker are noticed unless
@@ -130,36 +141,33 @@ def from_array(array: np.ndarray) -> Picture:
     """
     if array.ndim not in (2, 3) or array.size == 0:
         raise PictureError(f"array of shape {array.shape}; expected (height, width[, channels])")
-    notes: tuple[str, ...] = ()
-    if array.dtype == np.bool_:
-        array = array * np.uint8(255)
-    elif array.dtype == np.uint16:
-        array, notes = _EIGHT_BITS[array], ("16-bit scaled to 8-bit",)
-    elif np.issubdtype(array.dtype, np.floating):
-        array = _from_unit_range(array)
-    elif array.dtype != np.uint8:
-        raise PictureError(f"array of {array.dtype}; expected uint8, uint16, bool, or floating point in 0..1")
-    return Picture(np.ascontiguousarray(np.atleast_3d(array)), "array", notes)
+    pixels, notes = eight_bits(array)
+    return Picture(np.ascontiguousarray(np.atleast_3d(pixels)), "array", notes)
 
 
 def looks_like_picture(head: bytes) -> bool:
-    """Whether a file that begins with `head` (16 bytes) claims to be a JPEG, PNG, WebP, BMP, GIF or TIFF."""
+    """Whether a file that begins with `head` (HEAD bytes) claims to be in one of the formats."""
     return _match(_SIGNATURES, head) is not None
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
     _silence_readers()
     if name == "WebP":
-        _check_size(_webp_size(data), max_pixels)  # before opening, which allocates the canvas
+        check_size(_webp_size(data), max_pixels)  # before opening, which allocates the canvas
         _check_webp(data)
     elif name == "TIFF":
         _check_tiff(data)
+    measured = {"DICOM": read_dicom, "NPY": read_npy, "TIFF": read_tiff}.get(name)
+    if measured and (name != "TIFF" or has_extra_channels(data)):
+        pixels, noted = measured(data, max_pixels)
+        return Picture(np.ascontiguousarray(pixels), name, noted)
     stream = BytesIO(data)
-    image = _READERS[name](stream)
+    image = _reader(name)(stream)
     header = stream.tell()
-    _check_size(image.size, max_pixels)
+    check_size(image.size, max_pixels)
     frames = _tag(image.info.get("mp", b""), _MPF_PICTURES) or getattr(image, "n_frames", 1)
-    notes = [f"first of {frames} frames used"] if frames > 1 else []
+    which = "first" if image.tell() == 0 else f"number {image.tell() + 1}"  # a HEIC says itself which
+    notes = [f"{which} of {frames} frames used"] if frames > 1 else []
     if name == "JPEG" and image.mode in ("L", "RGB"):
         pixels = _jpeg_pixels(data, image)
         if _runs_out(data, header, pixels):
@@ -171,7 +179,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
             raise PictureError("unsupported TIFF: a preview comes first, as in camera raw; convert it to JPEG")
         pixels = _pixels(image, data, notes)
     # A TIFF, which Pillow turns itself, has no such block.
-    pixels = _upright(pixels, _tag(image.info.get("exif", b""), _EXIF_ORIENTATION))
+    pixels = _upright(pixels, _tag(image.info.get("exif") or b"", _EXIF_ORIENTATION))
     return Picture(np.ascontiguousarray(pixels), name, tuple(notes))
 
 
@@ -185,11 +193,14 @@ def _silence_readers() -> None:
         warnings.filterwarnings("ignore", category=UserWarning, module=_READER_WARNINGS[3].pattern)
 
 
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        count = f"{width:,} x {height:,} = {width * height:,} pixels"
-        raise PictureError(f"{count}, more than the limit of {max_pixels:,}")
+def _reader(name: str) -> type[ImageFile]:
+    if name != "HEIC":
+        return _READERS[name]
+    try:
+        from pi_heif import HeifImageFile
+    except ImportError as error:
+        raise PictureError('HEIC needs pi-heif: pip install "pellucid[heic]"') from error
+    return HeifImageFile
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -264,9 +275,9 @@ def _pixels(reader: ImageFile, data: bytes, notes: list[str]) -> np.ndarray:
     levels = _deep_levels(reader, data)
     if levels is not None:
         notes.append("16-bit scaled to 8-bit")
-        image = Image.fromarray(_EIGHT_BITS[levels])
+        image = Image.fromarray(EIGHT_BITS[levels])
     elif image.mode == "F":
-        return np.atleast_3d(_from_unit_range(np.asarray(image)))
+        return np.atleast_3d(from_unit_range(np.asarray(image)))
     target = "L" if image.mode in ("1", "L", "LA") else "RGB"
     if image.has_transparency_data:
         image = image.convert(f"{target}A")
@@ -315,16 +326,6 @@ def _set_rawmode(image: ImageFile, rawmode: str) -> None:
     for number, tile in enumerate(image.tile):
         arguments = (rawmode, *tile.args[1:]) if isinstance(tile.args, tuple) else rawmode
         image.tile[number] = tile._replace(args=arguments)
-
-
-def _from_unit_range(levels: np.ndarray) -> np.ndarray:
-    """Floating-point levels 0..1 as uint8."""
-    if not ((levels >= 0) & (levels <= 1)).all():  # also when one is not a number
-        low, high = levels.min(), levels.max()
-        raise PictureError(
-            f"floating-point levels from {low:g} to {high:g}; expected 0 to 1: scale the picture to that"
-        )
-    return np.rint(levels * np.float64(255)).astype(np.uint8)
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -380,9 +381,13 @@ def _reason(name: str, error: Exception) -> str:
     message = re.sub(r"^.*\.cpp:\d+, ", "", line)  # torchvision begins with its own file
     if isinstance(error, Image.DecompressionBombError):
         return f"more pixels than Pillow allows: {message}"
-    if re.search("truncated|incomplete|not enough|requires a buffer|no more images", message, re.IGNORECASE):
+    if re.search(
+        "truncated|incomplete|not enough|requires a buffer|no more images|end of file|too small|full meta",
+        message,
+        re.IGNORECASE,
+    ):
         return f"truncated {name}: the end of the file is missing"
-    if re.search("cannot handle|unsupported|unknown", message, re.IGNORECASE):
+    if re.search("cannot handle|unsupported|unknown|unable to decompress|requires the", message, re.IGNORECASE):
         return f"unsupported {name}: {message}"
     if " " not in message:  # such as the number of a missing tag
         message = f"{type(error).__name__} {message}".rstrip()

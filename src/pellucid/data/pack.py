@@ -12,7 +12,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,8 @@ from pellucid.files import cache_folder, require_space, storage_errors
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """`pixels` is uint8 (N, height, width, channels), one row an item; rows of unreadable items hold zeros and no index
-    list ever points to them. `records` says which these are."""
+    """`pixels` is uint8 (N, height, width, channels), one row an item; rows of unreadable items, and of those whose channels
+    do not fit the contract, hold zeros and no index list ever points to them. `records` says which these are."""
 
     pixels: np.ndarray
     records: list[Record]
@@ -48,7 +48,7 @@ def open_pack(dataset: Dataset, contract: PixelContract, *, progress: Progress |
         file = folder / _key(records, contract)
         if file.exists():
             os.utime(file)  # last used
-            return Pack(_map(file, shape), records, file)
+            return Pack(_map(file, shape), _judged(records, contract), file)
 
     row = contract.height * contract.width * contract.channels
     require_space(folder, row * len(dataset), "The pack of decoded pictures")
@@ -59,6 +59,8 @@ def open_pack(dataset: Dataset, contract: PixelContract, *, progress: Progress |
                 lock = threading.Lock()
 
                 def write(index: int, picture: Picture) -> None:
+                    if contract.misfit(picture.pixels.shape[2]):
+                        return
                     pixels = contract.pixels(picture.pixels)
                     with lock:
                         handle.seek(index * row)
@@ -70,7 +72,12 @@ def open_pack(dataset: Dataset, contract: PixelContract, *, progress: Progress |
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
-    return Pack(_map(file, shape), records, file)
+    return Pack(_map(file, shape), _judged(records, contract), file)
+
+
+def _judged(records: Sequence[Record], contract: PixelContract) -> list[Record]:
+    """The records, with the reason for pictures whose channels do not fit."""
+    return [replace(r, reason=contract.misfit(r.channels)) if r.reason is None else r for r in records]
 
 
 def _key(records: Sequence[Record], contract: PixelContract) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ from pellucid.data.dataset import Dataset, open_dataset
 from pellucid.errors import RunError
 
 
-def open_with(source: str, config: DataConfig) -> Dataset:
+def open_with(source: str, config: DataConfig, *, progress: Callable[[int, int], None] | None = None) -> Dataset:
     """`open_dataset` with the options of a DataConfig."""
     return open_dataset(
         source, path_column=config.path_column, label_column=config.label_column, split_column=config.split_column,
         group=config.group, task=config.task, label_separator=config.label_separator,
-        root=Path(config.root) if config.root else None,
+        root=Path(config.root) if config.root else None, progress=progress,
     )  # fmt: skip
 
 

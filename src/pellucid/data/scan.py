@@ -26,7 +26,7 @@ from pellucid.files import cache_folder, storage_errors
 
 _T = TypeVar("_T")
 _CHUNK = 64
-VERSION = 1  # raise when decode() gives other pixels or other notes than before
+VERSION = 2  # raise when decode() gives other pixels or other notes than before
 
 Progress = Callable[[int, int], None]  # (done, total)
 

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from pellucid.data.decode import Picture, decode
+from pellucid.data.decode import HEAD, Picture, decode
 from pellucid.data.wording import shown, some
 from pellucid.errors import DataError, PictureError
 
@@ -91,10 +91,10 @@ class Folder:
             raise PictureError(f"cannot be read: {error}") from error
 
     def head(self, path: str) -> bytes:
-        """The first 16 bytes of a file, none when it cannot be read."""
+        """The first bytes of a file, HEAD of them, none when it cannot be read."""
         try:
             with open(self._place(path), "rb", buffering=0) as file:
-                return file.read(16)
+                return file.read(HEAD)
         except OSError:
             return b""
 
@@ -181,9 +181,9 @@ class Archive:
         return data
 
     def head(self, path: str) -> bytes:
-        """The first 16 bytes of a member, none when it cannot be read."""
+        """The first bytes of a member, HEAD of them, none when it cannot be read."""
         try:
-            return self._unpack(path, 16)
+            return self._unpack(path, HEAD)
         except PictureError:
             return b""
 

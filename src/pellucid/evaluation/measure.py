@@ -22,7 +22,7 @@ from pellucid.errors import DataError, nearest
 from pellucid.evaluation.labels import LabelsEvaluation, evaluate_labels
 from pellucid.evaluation.metrics import Evaluation, evaluate_predictions
 from pellucid.evaluation.number import NumberEvaluation, evaluate_numbers
-from pellucid.evaluation.predict import as_image
+from pellucid.evaluation.predict import as_image, drawn_channels
 from pellucid.evaluation.report import render_report
 from pellucid.files import atomic_write, storage_errors, write_json
 from pellucid.model.classifier import Classifier, load
@@ -248,6 +248,8 @@ def _write_report(
         "Versions": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()),
         "Machine": f"{environment['processor']}, {environment['cpus']} cores, {environment['device']}",
     }
+    if drawn := drawn_channels(classifier.contract.channels):
+        made["Shown of each picture"] = drawn
     history = [event for event in run.events() if event["event"] == "epoch"]
     page = render_report(
         title=f"{content['name']}: {name}", evaluation=evaluation, history=history, picture=picture, samples=samples,

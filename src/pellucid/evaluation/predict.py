@@ -91,7 +91,7 @@ def predict_files(
     """One Answer a path, in order. `on_picture` is told each readable picture with its answer."""
     for start in range(0, len(paths), _CHUNK):
         chunk = paths[start : start + _CHUNK]
-        pictures = list(in_threads(lambda i, chunk=chunk: _read(chunk[i]), range(len(chunk))))  # type: ignore[misc]
+        pictures = list(in_threads(lambda i, chunk=chunk: _read(chunk[i], classifier), range(len(chunk))))  # type: ignore[misc]
         pixels = [classifier.contract.pixels(p.pixels) for p in pictures if isinstance(p, Picture)]
         probabilities = iter(classifier.predict_proba(np.stack(pixels)) if pixels else ())
         for path, picture in zip(chunk, pictures, strict=True):
@@ -145,18 +145,29 @@ class Drawer:
 
 
 def as_image(pixels: np.ndarray) -> Image.Image:
-    """uint8 (H, W, C) as a picture to look at; of more than three channels the first three are shown."""
+    """uint8 (H, W, C) as a picture to look at; `drawn_channels` says what it leaves out."""
     channels = pixels.shape[2]
     return Image.fromarray(pixels[..., 0] if channels < 3 else pixels[..., :3])
 
 
-def _read(path: Path) -> Picture | str:
+def drawn_channels(channels: int) -> str:
+    """Which of so many channels `as_image` shows, '' when all of them."""
+    if channels in (1, 3):
+        return ""
+    return (
+        f"channel 1 of {channels}, as grey" if channels < 3 else f"channels 1, 2, 3 of {channels}, as red, green, blue"
+    )
+
+
+def _read(path: Path, classifier: Classifier) -> Picture | str:
+    """The picture, or why the classifier cannot answer it."""
     try:
-        return decode(path.read_bytes())
+        picture = decode(path.read_bytes())
     except PictureError as error:
         return error.reason
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+    return classifier.contract.misfit(picture.pixels.shape[2]) or picture
 
 
 def _in_folder(folder: Path) -> list[Path]:

@@ -79,7 +79,8 @@ def train(
     pretrained = None
     if model_config.weights not in (None, "none"):
         pretrained = find_pretrained(str(model_config.weights), model_config.model)
-    dataset = data if isinstance(data, Dataset) else open_with(str(data), data_config)
+    getting = _fetching(data, on_event)
+    dataset = data if isinstance(data, Dataset) else open_with(str(data), data_config, progress=getting)
     if isinstance(data, Dataset) and data_config.task not in (None, data.task.kind):
         raise ConfigError(
             f"task is '{data_config.task}', but the data set was opened with task '{data.task.kind}'. Say it when opening: "
@@ -128,7 +129,7 @@ def train(
             if train_config.augment not in ("auto", "none"):
                 reasons.append("they see each picture once, so --augment has no effect (--no-freeze trains with it)")
         run.update(
-            name=dataset.name, source=_absolute(dataset.source), kind=dataset.kind, classes=list(dataset.classes),
+            name=dataset.name, source=_lasting_source(dataset), kind=dataset.kind, classes=list(dataset.classes),
             task=task.to_dict(), config={"data": asdict(data_config), "model": asdict(model_config), "train": asdict(train_config)},
             contract=contract.to_dict(), architecture=architecture.to_dict(), recipe=recipe and recipe.to_dict(),
             plan=reasons, notes=[*dataset.notes, *manifest.notes], fingerprint=manifest.fingerprint(),
@@ -345,6 +346,22 @@ def _split_settings(settings: dict[str, Any]) -> tuple[DataConfig, ModelConfig, 
 def _absolute(path: str | None) -> str | None:
     """`path` from the root of the disk when something is there; other words ('digits', 'imagenet') as they are."""
     return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
+
+
+def _lasting_source(dataset: Dataset) -> str:
+    """What names the data set from any folder."""
+    is_path = dataset.kind in ("folder", "zip", "table")
+    return str(_absolute(dataset.source)) if is_path else dataset.source
+
+
+def _fetching(data: Any, on_event: OnEvent | None) -> Callable[[int, int], None]:
+    """Tells of files that are fetched and unpacked, before there is a run."""
+
+    def progress(done: int, total: int) -> None:
+        if on_event:
+            on_event({"event": "progress", "what": f"getting {data}", "done": done, "total": total})
+
+    return progress
 
 
 @contextmanager

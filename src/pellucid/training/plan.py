@@ -7,6 +7,7 @@ import hashlib
 import json
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -48,17 +49,18 @@ _FASTNET_EPOCHS = 5
 def sample_shapes(dataset: Dataset) -> list[tuple[int, int, int]]:
     """(height, width, channels) of up to 200 readable pictures, evenly spaced over the data set."""
     chosen = np.unique(np.linspace(0, len(dataset) - 1, _SAMPLE).astype(int))
-    shapes = []
+    shapes, reasons = [], Counter[str]()
     for i in chosen:
         try:
             height, width, channels = dataset.picture(int(i)).pixels.shape
-        except PictureError:
+        except PictureError as error:
+            reasons[error.reason] += 1
             continue
         shapes.append((height, width, channels))
     if not shapes:
         raise DataError(
-            f"None of {len(chosen)} pictures of '{dataset.source}' that were tried can be read. "
-            f"Look at the reasons with: pellucid check {dataset.source}"
+            f"None of {len(chosen)} pictures of '{dataset.source}' that were tried can be read, mostly because: "
+            f"{reasons.most_common(1)[0][0]}. Look at all reasons with: pellucid check {dataset.source}"
         )
     return shapes
 
@@ -83,6 +85,7 @@ def choose_contract(
         size = (_PHOTO_SIDE, _PHOTO_SIDE)
         why.append(f"pictures of about {height}x{width}, reduced")
     channels = config.channels or max(c for _, _, c in shapes)
+    _require_channels(shapes, channels, asked=config.channels is not None)
     if config.channels is None:
         why.append("grey pictures" if all_grey else f"{channels} channels")
     contract = PixelContract(height=size[0], width=size[1], channels=channels, fit=config.fit or "stretch",
@@ -94,6 +97,21 @@ def choose_contract(
             std=_for_channels(pretrained.std, channels),
         )
     return contract, ", ".join(why)
+
+
+def _require_channels(shapes: Sequence[tuple[int, int, int]], channels: int, *, asked: bool) -> None:
+    """Refuses pictures whose channels cannot become `channels`: all of them, or when these were not asked for, any."""
+    counts = Counter(c for _, _, c in shapes)
+    fitting = sum(n for c, n in counts.items() if not PixelContract(height=1, width=1, channels=channels).misfit(c))
+    if fitting == len(shapes) or (asked and fitting):
+        return
+    found = ", ".join(f"{n} with {c}" for c, n in sorted(counts.items()))
+    asking = f"--channels is {channels}" if asked else "a network takes in one number of them"
+    raise DataError(
+        f"The channels of the pictures do not fit together (of {len(shapes)} that were tried: {found}), and {asking}; only 1 "
+        "(grey) and 3 (RGB) become each other. Bring all pictures to the same channels, or say which to use with "
+        f"--channels {max(counts, key=lambda c: counts[c])}: the others are then left out, and named."
+    )
 
 
 def require_model(model: str, contract: PixelContract, num_classes: int) -> None:
