@@ -428,3 +428,47 @@ def test_an_impossible_network_is_refused_before_pictures_are_read(
     monkeypatch.setattr(pipeline, "open_pack", None)
     for model in ("resnet_18", "conv8 pool pool pool conv8", "alexnet", "fastnet-0"):
         assert cli("train", photos, "--model", model, "--out", tmp_path / "run")[0] == 1
+
+
+def test_pictures_of_five_channels_go_through_every_command(cli: Cli, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in range(2):
+        (tmp_path / "five" / str(label)).mkdir(parents=True)
+        for k in range(30):
+            pixels = rng.integers(0, 200, (12, 12, 5), dtype=np.uint8)
+            pixels[..., 4] = pixels[..., 4] // 4 + 150 * label  # the fifth channel alone tells the classes apart
+            np.save(tmp_path / "five" / str(label) / f"{k}.npy", pixels)
+    code, out, _ = cli("check", tmp_path / "five", "--sheet", tmp_path / "sheet.png")
+    assert code == 0
+    assert "channels: 5 (60 pictures)" in out
+    assert "channels 1, 2, 3 of 5, as red, green, blue" in out
+    network = ("--model", "conv8 bn relu globalpool", "--epochs", 15, "--learning-rate", 0.05)
+    assert cli("train", tmp_path / "five", *network, "--out", tmp_path / "run")[0] == 0
+    measured = json.loads(cli("evaluate", tmp_path / "run", "--json")[1])
+    assert measured["accuracy"]["value"] == 1.0
+    assert "channels 1, 2, 3 of 5" in (tmp_path / "run" / "reports" / "test.html").read_text()
+    rgb = tmp_path / "rgb.png"
+    Image.fromarray(np.zeros((12, 12, 3), np.uint8)).save(rgb)
+    code, out, _ = cli(
+        "predict", tmp_path / "run", tmp_path / "five" / "1" / "0.npy", rgb, "--draw", tmp_path / "drawn"
+    )
+    assert code == 0
+    assert "0.npy: 1 " in out
+    assert "rgb.png: ERROR channels: 3, but expected 5" in out
+    assert "The drawings show channels 1, 2, 3 of 5" in out
+    drawn = np.asarray(Image.open(tmp_path / "drawn" / "0.png"))
+    assert np.array_equal(drawn[11:264:22, 11:264:22], np.load(tmp_path / "five" / "1" / "0.npy")[..., :3])
+
+
+def test_a_set_that_cannot_be_fetched_is_told_in_one_paragraph(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from pellucid.data.fetch import Source
+    from pellucid.data.known import KNOWN
+
+    nowhere = (Source("http://127.0.0.1:9/EuroSAT.zip", "0" * 32),)  # a port that nobody listens at
+    monkeypatch.setitem(KNOWN, "eurosat", replace(KNOWN["eurosat"], sources=nowhere))
+    code, _, err = cli("train", "eurosat")
+    assert code == 1
+    assert "EuroSAT.zip could not be fetched" in err
+    assert "sets/eurosat" in err

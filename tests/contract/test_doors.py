@@ -21,6 +21,9 @@ from pellucid.evaluation.predict import predict_files
 from pellucid.model.classifier import Classifier
 from pellucid.model.zoo import Architecture
 
+tifffile = pytest.importorskip("tifffile")
+pytest.importorskip("pydicom")
+pytest.importorskip("pi_heif")
 EXIF_ROTATED = Image.Exif()
 EXIF_ROTATED[0x0112] = 6
 
@@ -45,6 +48,47 @@ def _file(mode: str, kind: str, **options: object) -> bytes:
     return content.getvalue()
 
 
+def _npy(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def _dicom() -> bytes:
+    """12 bits of grey, shown through a window."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    stored = np.asarray(_scene("I;16")) >> 4
+    header = Dataset()
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    header.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    header.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    header.Rows, header.Columns = stored.shape
+    header.SamplesPerPixel, header.PixelRepresentation, header.PhotometricInterpretation = 1, 0, "MONOCHROME1"
+    header.BitsAllocated, header.BitsStored, header.HighBit = 16, 12, 11
+    header.WindowCenter, header.WindowWidth = "2000", "3000"
+    header.PixelData = stored.tobytes()
+    content = io.BytesIO()
+    header.save_as(content, enforce_file_format=True)
+    return content.getvalue()
+
+
+def _five(kind: str) -> np.ndarray:
+    """Five channels without symmetry: a scene, its negative in grey, noise."""
+    rgb, grey = np.asarray(_scene("RGB")), 255 - np.asarray(_scene("L"))
+    noise = np.random.default_rng(1).integers(0, 256, grey.shape, dtype=np.uint8)
+    five = np.dstack([rgb, grey, noise])
+    return five / np.float32(255) if kind == "f4" else five.astype(kind) * (257 if kind == "u2" else 1)
+
+
+def _tiff(array: np.ndarray, **options: object) -> bytes:
+    content = io.BytesIO()
+    tifffile.imwrite(content, array, photometric="minisblack", **options)
+    return content.getvalue()
+
+
+HEIC = Path(__file__).parents[1] / "data" / "heic"
 FILES = {
     "rgb.jpg": _file("RGB", "JPEG", quality=90),
     "progressive.jpg": _file("RGB", "JPEG", progressive=True),
@@ -65,12 +109,27 @@ FILES = {
     "rgb.tif": _file("RGB", "TIFF"),
     "deep.tif": _file("I;16", "TIFF"),
     "cmyk.tif": _file("CMYK", "TIFF", compression="tiff_lzw"),
+    "rgb.ppm": _file("RGB", "PPM"),
+    "rotated.avif": _file("RGB", "AVIF", exif=EXIF_ROTATED),
+    "rgb.heic": (HEIC / "rgb.heic").read_bytes(),
+    "rotated.heic": (HEIC / "rotated.heic").read_bytes(),
+    "grey.dcm": _dicom(),
+    "rgb.npy": _npy(np.asarray(_scene("RGB"))[::-1]),
+    "grey.npy": _npy(np.asarray(_scene("L"))[::-1] / np.float32(255)),
     "wrong-ending.png": _file("RGB", "JPEG"),
+}
+FIVE_CHANNELS = {
+    "bytes.npy": _npy(_five("u1")),
+    "deep.npy": _npy(_five("u2")[::-1]),
+    "float.npy": _npy(_five("f4")[:, ::-1]),
+    "pixels.tif": _tiff(_five("u1")[::-1, ::-1], planarconfig="contig", compression="zlib"),
+    "planes.tif": _tiff(np.moveaxis(_five("u2")[4:], 2, 0), planarconfig="separate"),
 }
 CONTRACTS = [
     PixelContract(height=16, width=16, channels=3),
     PixelContract(height=16, width=24, channels=1, fit="crop"),
     PixelContract(height=40, width=33, channels=3, fit="pad"),
+    PixelContract(height=16, width=24, channels=5, fit="crop"),
 ]
 Door = Callable[[Path, PixelContract], dict[str, torch.Tensor]]
 
@@ -94,7 +153,7 @@ def _classifier(contract: PixelContract) -> tuple[Classifier, Recorder]:
 
 
 def _paths(folder: Path) -> Iterator[Path]:
-    return (folder / "a" / name for name in FILES)
+    return (folder / "a" / name for name in (FILES | FIVE_CHANNELS) if (folder / "a" / name).exists())
 
 
 def training(folder: Path, contract: PixelContract) -> dict[str, torch.Tensor]:
@@ -126,7 +185,7 @@ def _one_by_one(folder: Path, contract: PixelContract, given: Callable[[Path], o
     classifier, module = _classifier(contract)
     for path in _paths(folder):
         classifier.predict(given(path))  # type: ignore[arg-type]
-    return dict(zip(FILES, (x[0] for x in module.seen), strict=True))
+    return dict(zip([path.name for path in _paths(folder)], (x[0] for x in module.seen), strict=True))
 
 
 def predict_path(folder: Path, contract: PixelContract) -> dict[str, torch.Tensor]:
@@ -145,31 +204,50 @@ def predict_many(folder: Path, contract: PixelContract) -> dict[str, torch.Tenso
     classifier, module = _classifier(contract)
     answers = list(predict_files(classifier, list(_paths(folder))))
     assert all(answer.error is None for answer in answers)
-    return dict(zip(FILES, torch.cat(module.seen), strict=True))
+    return dict(zip([path.name for path in _paths(folder)], torch.cat(module.seen), strict=True))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def _folder(place: Path, files: dict[str, bytes]) -> Path:
     for label in ("a", "b"):
-        (tmp_path / "set" / label).mkdir(parents=True)
-    for name, data in FILES.items():
-        (tmp_path / "set" / "a" / name).write_bytes(data)
-    (tmp_path / "set" / "b" / "other.png").write_bytes(FILES["rgb.png"])
-    return tmp_path / "set"
+        (place / label).mkdir(parents=True)
+    for name, data in files.items():
+        (place / "a" / name).write_bytes(data)
+    (place / "b" / f"other-{name}").write_bytes(data)
+    return place
 
 
-@pytest.mark.parametrize("contract", CONTRACTS, ids=str)
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: f"{c.channels}x{c.height}x{c.width} {c.fit}")
 @pytest.mark.parametrize(
     "door", [training, training_again, archive, table, predict_path, predict_bytes, predict_array, predict_many]
 )
-def test_same_file_same_tensor(folder: Path, contract: PixelContract, door: Door) -> None:
+def test_same_file_same_tensor(tmp_path: Path, contract: PixelContract, door: Door) -> None:
+    folder = _folder(tmp_path / "set", FIVE_CHANNELS if contract.channels == 5 else FILES)
     found = door(folder, contract)
     for path in _paths(folder):
         pixels = contract.pixels(decode(path.read_bytes()).pixels)
         assert torch.equal(found[path.name], contract.tensor(pixels[None])[0]), path.name
 
 
-def test_the_files_differ(folder: Path) -> None:
+@pytest.mark.parametrize("files, contract", [(FILES, CONTRACTS[0]), (FIVE_CHANNELS, CONTRACTS[-1])])
+def test_the_files_differ(tmp_path: Path, files: dict[str, bytes], contract: PixelContract) -> None:
     """The negative control: a door that gave one picture for all would be seen."""
-    found = training(folder, CONTRACTS[0])
-    assert len({tensor.numpy().tobytes() for tensor in found.values()}) > len(FILES) * 0.6
+    found = training(_folder(tmp_path / "set", files), contract)
+    assert len({tensor.numpy().tobytes() for tensor in found.values()}) > len(files) * 0.6
+
+
+@pytest.mark.parametrize("door", [training, training_again, predict_many])
+def test_channels_that_do_not_fit_are_left_out_and_named(tmp_path: Path, door: Door) -> None:
+    """One RGB picture among those of five channels stops nothing, and becomes nothing."""
+    folder = _folder(tmp_path / "set", {"rgb.png": FILES["rgb.png"], **FIVE_CHANNELS})
+    contract = CONTRACTS[-1]
+    if door is predict_many:
+        answers = list(predict_files(_classifier(contract)[0], list(_paths(folder))))
+        reasons = {Path(answer.path).name: answer.error for answer in answers}
+    else:
+        door(folder, contract)
+        pack = open_pack(open_dataset(folder), contract)
+        names = [Path(item.path).name for item in open_dataset(folder).items]
+        reasons = {name: record.reason for name, record in zip(names, pack.records, strict=True)}
+        assert not pack.pixels[names.index("rgb.png")].any()
+    assert {name for name, reason in reasons.items() if reason} == {"rgb.png"}
+    assert reasons["rgb.png"] == "channels: 3, but expected 5; only 1 (grey) and 3 (RGB) become each other"

@@ -288,3 +288,14 @@ def test_hostile_class_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
     found = check(open_dataset(grown(tmp_path, **{"ev\x1b[31mil\n": 2, "good": 2})))
     assert "\x1b" not in str(found)
     assert r"ev\x1b[31mil\n" in str(found)
+
+
+def test_channels_that_no_network_takes_in_together_are_a_problem(tmp_path: Path) -> None:
+    grown(tmp_path, cat=20, dog=20)
+    save(tmp_path / "cat" / "color.png", noise(99, 8, 8, 3))
+    assert check(open_dataset(tmp_path)).problems == 0  # grey becomes color
+    np.save(tmp_path / "dog" / "five.npy", noise(98, 8, 8, 5))
+    found = check(open_dataset(tmp_path))
+    assert found.problems == 1
+    assert found.sizes["channels"] == {"1": 40, "3": 1, "5": 1}
+    assert "channels: 1 (40 pictures), 3 (1 picture), 5 (1 picture); only 1 and 3" in str(found)

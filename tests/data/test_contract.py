@@ -155,7 +155,7 @@ def test_grey_becomes_rgb_by_repetition() -> None:
 
 @pytest.mark.parametrize("given_channels, wanted", [(4, 3), (2, 1), (3, 5), (1, 2)])
 def test_other_channels_are_refused_with_both_numbers(given_channels: int, wanted: int) -> None:
-    with pytest.raises(DataError, match=rf"has {given_channels} channels, but {wanted} are expected"):
+    with pytest.raises(DataError, match=rf"channels: {given_channels}, but expected {wanted}"):
         PixelContract(8, 8, wanted).pixels(scene(8, 8, given_channels))
 
 

@@ -365,7 +365,7 @@ def reason(data: bytes) -> str:
         ("Größe\t3".encode(), "not a picture: a text file that begins with 'Größe 3'"),
         (b"BM is no bitmap yet", "not a picture: a text file that begins with 'BM is no bitmap yet'"),
         (b"a" * 10**6, f"not a picture: a text file that begins with '{'a' * 30}'"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC is not supported; convert it to JPEG or PNG"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL is not supported; convert it to JPEG or PNG"),
         (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "PDF is not supported; convert it to JPEG or PNG"),
     ],
 )
@@ -509,10 +509,10 @@ def test_the_preview_of_a_camera_raw_file_is_not_taken_for_the_picture() -> None
 
 def test_a_tiff_whose_directory_is_cut_off_is_an_error() -> None:
     rgbx = np.concatenate((scene(), scene()[..., :1]), axis=2)
-    whole = tiff(rgbx, "<", {338: 0})  # tag 338: the fourth channel means nothing
+    whole = tiff(rgbx, "<", {338: 0})  # tag 338: the fourth channel is no transparency
     directory = whole[8 : 8 + 2 + 12 * whole[8] + 4]
     at_the_end = whole[:4] + struct.pack("<I", len(whole)) + whole[8:] + directory
-    assert np.array_equal(decode(at_the_end).pixels, scene())
+    assert np.array_equal(decode(at_the_end).pixels, rgbx)
     cut = at_the_end[:-16]
     with pytest.warns(UserWarning):
         image = Image.open(io.BytesIO(cut))

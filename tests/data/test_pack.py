@@ -30,7 +30,7 @@ from pellucid.data.loader import Loader, Pictures
 from pellucid.data.manifest import make_manifest
 from pellucid.data.pack import open_pack
 from pellucid.data.scan import scan
-from pellucid.errors import DataError, StorageError
+from pellucid.errors import StorageError
 
 CONTRACT = PixelContract(height=6, width=5, channels=3)
 ROW = 6 * 5 * 3
@@ -260,11 +260,16 @@ def test_a_disk_that_fills_up_meanwhile_leaves_no_file(
     assert open_pack(open_dataset(photos), CONTRACT).pixels.any(axis=(1, 2, 3)).all()  # with space again
 
 
-def test_channels_that_do_not_fit_leave_no_file(own_cache: Path) -> None:
-    data = from_arrays(np.zeros((4, 6, 5, 2), np.uint8), [0, 1, 0, 1])
-    with pytest.raises(DataError, match="2 channels, but 3 are expected"):
-        open_pack(data, CONTRACT)
-    assert content(own_cache) == set()
+def test_pictures_whose_channels_do_not_fit_have_a_reason_and_an_empty_row() -> None:
+    data = from_arrays([np.full((6, 5, c), 9, np.uint8) for c in (3, 2, 1, 4)], [0, 1, 0, 1])
+    pack = open_pack(data, CONTRACT)
+    assert [record.reason and record.reason[:11] for record in pack.records] == [
+        None,
+        "channels: 2",
+        None,
+        "channels: 4",
+    ]
+    assert pack.pixels.any(axis=(1, 2, 3)).tolist() == [True, False, True, False]
 
 
 def test_an_interrupted_pack_leaves_no_file(photos: Path, own_cache: Path) -> None:

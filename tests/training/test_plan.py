@@ -101,6 +101,26 @@ def test_grey_stays_one_channel(shapes: list[tuple[int, int, int]], asked: int |
     assert contract.channels == channels
 
 
+@pytest.mark.parametrize(
+    ("channels", "asked", "told"),
+    [
+        ([3, 5, 5], None, "1 with 3, 2 with 5.*--channels 5"),
+        ([1, 2], None, "1 with 1, 1 with 2"),
+        ([1, 3, 4], None, "1 with 1, 1 with 3, 1 with 4"),
+        ([5, 5], 3, "2 with 5.*--channels is 3"),
+    ],
+)
+def test_channels_that_do_not_fit_together_are_refused(channels: list[int], asked: int | None, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        choose_contract([(8, 8, c) for c in channels], DataConfig(channels=asked), None)
+
+
+def test_channels_that_were_asked_for_need_not_be_those_of_every_picture() -> None:
+    """The others are left out, and named, when the pictures are packed."""
+    contract, _ = choose_contract([(8, 8, 5), (8, 8, 3)], DataConfig(channels=5), None)
+    assert contract.channels == 5
+
+
 def test_weights_bring_their_size_and_statistics() -> None:
     contract, why = choose_contract([(480, 640, 3)], DataConfig(), pretrained())
     assert (contract.height, contract.width) == (160, 160)

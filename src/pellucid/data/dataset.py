@@ -32,9 +32,7 @@ from pellucid.data.task import CLASS, LABELS, NUMBER, ONE_CLASS, Task, bin_names
 from pellucid.data.wording import counted, shown, some
 from pellucid.errors import ConfigError, DataError, PictureError, nearest
 
-_EXPECTED = (
-    f"Expected a folder, a zip archive, a table ({', '.join(TABLE_ENDINGS)}), the word digits, or a well-known set."
-)
+_EXPECTED = f"Expected a folder, a zip archive, a table ({', '.join(TABLE_ENDINGS)}), the word digits, or a well-known set like mnist."
 _SHOWN_CLASSES = 30
 
 

@@ -378,11 +378,13 @@ def _not_a_picture(data: bytes) -> str:
 def _reason(name: str, error: Exception) -> str:
     """Why a file of the format `name`, whose reader raised `error`, is refused."""
     line = str(error).partition("\n")[0]
+    if line.endswith(":"):  # and goes on, as pydicom's
+        line = " ".join(str(error).split())[:200]
     message = re.sub(r"^.*\.cpp:\d+, ", "", line)  # torchvision begins with its own file
     if isinstance(error, Image.DecompressionBombError):
         return f"more pixels than Pillow allows: {message}"
     if re.search(
-        "truncated|incomplete|not enough|requires a buffer|no more images|end of file|too small|full meta",
+        "truncated|incomplete|not enough|requires a buffer|no more images|end of file|too small|full meta|less than expected",
         message,
         re.IGNORECASE,
     ):

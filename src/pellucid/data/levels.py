@@ -54,4 +54,4 @@ def check_size(size: tuple[int, int], max_pixels: int, channels: int = 1) -> Non
 def channels_seem_first(shape: tuple[int, ...]) -> bool:
     """Whether (..., H, W, C) looks like (..., C, H, W): hardly any rows, but more channels than colors."""
     height, width, channels = shape[-3:]
-    return channels > 4 >= min(height, width) or channels > 16 >= height
+    return channels > 4 >= min(height, width) or height <= 16 < min(width, channels)

@@ -73,7 +73,10 @@ def evaluate(
     pack = open_pack(chosen.dataset, classifier.contract, progress=progress)
     chosen = _without_bad(chosen, pack.records)
     if not len(chosen.rows):
-        raise DataError(f"No picture can be measured: '{name}' of '{chosen.dataset.source}' holds no readable one.")
+        why = "; ".join(chosen.notes[-1:])
+        raise DataError(
+            f"No picture can be measured: '{name}' of '{chosen.dataset.source}' holds no readable one ({why}). Give others."
+        )
     probabilities = np.concatenate([
         classifier.predict_proba(pack.pixels[rows])
         for rows in np.array_split(chosen.rows, -(-len(chosen.rows) // _BATCH))
