@@ -54,6 +54,7 @@ _READERS: dict[str, type[ImageFile]] = {
 }
 
 _SIGNATURES = {
+    "DICOM": re.compile(rb".{128}DICM", re.DOTALL),  # before TIFF, as which its first 128 bytes may be read, too
     "JPEG": re.compile(rb"\xff\xd8\xff"),
     "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "WebP": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
@@ -65,7 +66,6 @@ _SIGNATURES = {
     # The brand of a container for any codec is followed by a version and the brands that it is compatible with.
     "AVIF": re.compile(rb".{4}ftyp(avi[fs]|m[is]f1.{4}(.{4}){0,12}?avi[fs])", re.DOTALL),
     "HEIC": re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL),
-    "DICOM": re.compile(rb".{128}DICM", re.DOTALL),
     "NPY": re.compile(rb"\x93NUMPY"),
 }
 HEAD = 132  # bytes: as many as the signatures look at
@@ -389,7 +389,9 @@ def _reason(name: str, error: Exception) -> str:
         re.IGNORECASE,
     ):
         return f"truncated {name}: the end of the file is missing"
-    if re.search("cannot handle|unsupported|unknown|unable to decompress|requires the", message, re.IGNORECASE):
+    if re.search(
+        "cannot handle|unsupported|not support|unknown|unable to decompress|requires the", message, re.IGNORECASE
+    ):
         return f"unsupported {name}: {message}"
     if " " not in message:  # such as the number of a missing tag
         message = f"{type(error).__name__} {message}".rstrip()

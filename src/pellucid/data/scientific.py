@@ -85,7 +85,8 @@ def read_tiff(data: bytes, max_pixels: int) -> Pixels:
 def read_dicom(data: bytes, max_pixels: int) -> Pixels:
     """The first frame of a DICOM file: grey as a radiologist sees it (rescaled, windowed, bright is more), or RGB.
 
-    Without a window the whole range of the stored bits is shown. Source: DICOM PS3.3, C.11.1 and C.11.2.
+    More than 8 bits without a window are shown from the picture's own lowest to its highest level, as viewers do.
+    Source: DICOM PS3.3, C.11.1 and C.11.2.
     """
     try:
         from pydicom import dcmread
@@ -95,7 +96,7 @@ def read_dicom(data: bytes, max_pixels: int) -> Pixels:
     if any(syntax in data[:1024] for syntax in _DEFLATED):
         raise PictureError("unsupported DICOM: deflated; write it uncompressed")
     header = dcmread(BytesIO(data))
-    if "PixelData" not in header:
+    if not all(name in header for name in ("PixelData", "Rows", "Columns")):
         raise PictureError("DICOM without a picture")
     check_size((header.Columns, header.Rows), max_pixels, header.SamplesPerPixel)
     frames = int(header.get("NumberOfFrames") or 1)
@@ -104,23 +105,20 @@ def read_dicom(data: bytes, max_pixels: int) -> Pixels:
     if header.PhotometricInterpretation == "PALETTE COLOR":
         pixels, more = eight_bits(apply_color_lut(stored, header))
         return pixels, (*notes, *more)
-    if stored.ndim == 3 or "WindowWidth" not in header:
-        levels = _of_stored_range(stored, header)
-        if header.BitsStored != 8:
-            notes.append(f"{header.BitsStored}-bit scaled to 8-bit" + ", no window" * (stored.ndim == 2))
-    else:
+    bits = header.BitsStored
+    if stored.ndim == 2 and header.get("WindowWidth") not in (None, ""):
         levels = _windowed(stored, header)
         notes.append("DICOM window applied")
+    elif stored.ndim == 3 or (bits <= 8 and not header.PixelRepresentation):
+        levels = np.clip(stored / (2.0**bits - 1), 0, 1)
+        notes += [f"{bits}-bit scaled to 8-bit"] if bits != 8 else []
+    else:
+        low, high = float(stored.min()), float(stored.max())
+        levels = (stored - low) / max(high - low, 1)
+        notes.append(f"no DICOM window: {bits}-bit shown from its lowest to its highest level")
     if header.PhotometricInterpretation == "MONOCHROME1":
         levels = 1 - levels
     return np.atleast_3d(from_unit_range(levels)), tuple(notes)
-
-
-def _of_stored_range(stored: np.ndarray, header: Any) -> np.ndarray:
-    """Levels 0..1 of all that the stored bits can hold."""
-    span = 2**header.BitsStored
-    low = -span // 2 if header.PixelRepresentation else 0
-    return np.clip((stored.astype(np.float64) - low) / (span - 1), 0, 1)
 
 
 def _windowed(stored: np.ndarray, header: Any) -> np.ndarray:
