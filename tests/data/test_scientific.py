@@ -166,6 +166,12 @@ def test_a_tiff_keeps_all_its_channels(options: dict[str, Any], kind: type) -> N
         assert found.notes == (("16-bit scaled to 8-bit",) if kind is np.uint16 else ())
 
 
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True}])
+def test_a_tiff_of_many_channels_is_turned_upright(options: dict[str, Any]) -> None:
+    file = tiff(FIVE, extratags=[(274, 3, 1, 6, True)], **options)
+    assert np.array_equal(decode(file).pixels, np.rot90(FIVE, -1))
+
+
 @pytest.mark.parametrize("channels", [2, 4, 7])
 @pytest.mark.parametrize("photometric", ["minisblack", "rgb"])
 def test_samples_without_a_meaning_are_channels(channels: int, photometric: str) -> None:

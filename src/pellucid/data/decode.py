@@ -35,7 +35,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from pellucid.data.levels import EIGHT_BITS, check_size, eight_bits, from_unit_range
+from pellucid.data.levels import EIGHT_BITS, check_size, eight_bits, from_unit_range, upright
 from pellucid.data.scientific import has_extra_channels, read_dicom, read_npy, read_tiff
 from pellucid.errors import PictureError
 
@@ -179,7 +179,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
             raise PictureError("unsupported TIFF: a preview comes first, as in camera raw; convert it to JPEG")
         pixels = _pixels(image, data, notes)
     # A TIFF, which Pillow turns itself, has no such block.
-    pixels = _upright(pixels, _tag(image.info.get("exif") or b"", _EXIF_ORIENTATION))
+    pixels = upright(pixels, _tag(image.info.get("exif") or b"", _EXIF_ORIENTATION))
     return Picture(np.ascontiguousarray(pixels), name, tuple(notes))
 
 
@@ -326,17 +326,6 @@ def _set_rawmode(image: ImageFile, rawmode: str) -> None:
     for number, tile in enumerate(image.tile):
         arguments = (rawmode, *tile.args[1:]) if isinstance(tile.args, tuple) else rawmode
         image.tile[number] = tile._replace(args=arguments)
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Mirror and turn (H, W, C) as the EXIF orientation, 1 to 8, demands. Source: Exif 2.32, tag 274."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
 
 
 def _tag(block: bytes, tag: int) -> int:

@@ -1,4 +1,4 @@
-"""How levels of any kind become 8 bits, the same for files and for arrays, and how many of them a picture may have."""
+"""What all readers share: levels of any kind become 8 bits, a size has a limit, a picture is turned upright."""
 
 from __future__ import annotations
 
@@ -55,3 +55,14 @@ def channels_seem_first(shape: tuple[int, ...]) -> bool:
     """Whether (..., H, W, C) looks like (..., C, H, W): hardly any rows, but more channels than colors."""
     height, width, channels = shape[-3:]
     return channels > 4 >= min(height, width) or height <= 16 < min(width, channels)
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Mirror and turn (H, W, C) as the EXIF orientation, 1 to 8, demands. Source: Exif 2.32, tag 274."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels

@@ -6,19 +6,22 @@ What is no color is kept as it was measured: all channels, in their order.
 
 from __future__ import annotations
 
+import logging
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from pellucid.data.levels import channels_seem_first, check_size, eight_bits, from_unit_range
+from pellucid.data.levels import channels_seem_first, check_size, eight_bits, from_unit_range, upright
 from pellucid.errors import PictureError
 
 _TIFF_PHOTOMETRIC, _TIFF_SAMPLES, _TIFF_EXTRA, _TIFF_ORIENTATION = 262, 277, 338, 274
 _TIFF_COLORS = {2: 3, 5: 4, 6: 3, 8: 3, 9: 3, 10: 3}  # samples of RGB, CMYK, YCbCr and LAB; one for all other kinds
 _TIFF_ALPHA = (1, 2)
 _DEFLATED = (b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.8.1")  # transfer syntaxes whose size no header bounds
+
+_SILENT = logging.NullHandler()  # tifffile logs odd tags, which would otherwise be printed
 
 Pixels = tuple[np.ndarray, tuple[str, ...]]  # uint8 (H, W, C), notes
 
@@ -66,6 +69,7 @@ def read_tiff(data: bytes, max_pixels: int) -> Pixels:
         from tifffile import TiffFile
     except ImportError as error:
         raise PictureError('TIFF of many channels needs tifffile: pip install "pellucid[tiff]"') from error
+    logging.getLogger("tifffile").addHandler(_SILENT)  # once, however often it is said
     with TiffFile(BytesIO(data)) as file:
         page: Any = file.pages[0]
         check_size((page.imagewidth, page.imagelength), max_pixels, page.samplesperpixel)
@@ -76,9 +80,10 @@ def read_tiff(data: bytes, max_pixels: int) -> Pixels:
             raise PictureError("truncated TIFF: a part of the picture is not in the file")
         frames = len(file.pages)
         levels = page.asarray(maxworkers=1)
+        orientation = page.tags.valueof(_TIFF_ORIENTATION, 1)
     if page.axes == "SYX":
         levels = np.moveaxis(levels, 0, 2)  # (C, H, W) -> (H, W, C)
-    pixels, notes = eight_bits(levels)
+    pixels, notes = eight_bits(upright(levels, orientation))
     return pixels, (*([f"first of {frames} frames used"] if frames > 1 else []), *notes)
 
 
