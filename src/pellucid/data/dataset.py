@@ -160,11 +160,11 @@ def open_dataset(
                 f"{'made of arrays' if isinstance(source, tuple) else source}. Leave them out; from_arrays() "
                 "takes the groups and splits of arrays."
             )
+        if isinstance(source, tuple):
+            return from_arrays(*source, name=name or "arrays", task=task or (LABELS if label_separator else None))
         if source == "digits":
             return _digits(name, asked_task)
-        if known:
-            return _known(str(source), name, asked_task, progress)
-        return from_arrays(*source, name=name or "arrays", task=task or (LABELS if label_separator else None))
+        return _known(str(source), name, asked_task, progress)
 
     path = _existing(str(source))
     start = None if root is None else Path(root).expanduser()

@@ -80,6 +80,8 @@ def read_tiff(data: bytes, max_pixels: int) -> Pixels:
             raise PictureError("truncated TIFF: a part of the picture is not in the file")
         frames = len(file.pages)
         levels = page.asarray(maxworkers=1)
+        if levels.ndim != 3 or levels.size == 0:
+            raise PictureError("damaged TIFF: it holds no pixels of the size that it names")
         orientation = page.tags.valueof(_TIFF_ORIENTATION, 1)
     if page.axes == "SYX":
         levels = np.moveaxis(levels, 0, 2)  # (C, H, W) -> (H, W, C)
