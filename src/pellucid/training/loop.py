@@ -25,6 +25,7 @@ from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Loader, Pictures
 from pellucid.errors import TrainingError
 from pellucid.training.checkpoint import Checkpoint, best_checkpoint, save_checkpoint
+from pellucid.training.health import Probe
 from pellucid.training.optimizer import learning_rate_share, make_average, make_optimizer, set_learning_rate
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -139,6 +140,7 @@ def fit(
     started = last_told = last_saved = time.monotonic()
     first_step, stopped, score_seconds = step, "done", None
     batches: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(())
+    probe = Probe(module, steps_per_epoch)
     value = 0.0
     while step < total:
         epoch, batch = divmod(step, steps_per_epoch)
@@ -148,11 +150,12 @@ def fit(
 
         x, y = next(batches)
         rate = set_learning_rate(optimizer, learning_rate_share(step / total, recipe.warmup))
-        with autocast(device, recipe.precision):
+        with autocast(device, recipe.precision), probe.watching(step):
             logits = module(x if recipe.channels_last else x.contiguous())
         loss = F.cross_entropy(logits.float(), y, weight=class_weights, label_smoothing=recipe.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        probe.read_gradients()
         if recipe.clip is not None:
             nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
         value = loss.item()
@@ -164,6 +167,8 @@ def fit(
         if average is not None:
             average.update_parameters(module)
         step, loss_sum, loss_count = step + 1, loss_sum + value, loss_count + 1
+        for event in probe.events():
+            on_event(event | {"step": step, "epoch": step / steps_per_epoch})
 
         now = time.monotonic()
         if now - last_told >= _STEP_EVENT_SECONDS:
