@@ -93,9 +93,15 @@ class TrainingScreen:
         )
 
     def _on_early_stop(self, event: dict[str, Any]) -> None:
+        best = event["best"]
         self._bar.say(
-            f"stopped early: {event['waited']} epochs without a better validation accuracy than {event['best']['accuracy']:.4f}"
+            f"stopped early: in {event['waited']} epochs the validation accuracy did not get better than "
+            f"{best['accuracy']:.4f} of epoch {event['best_epoch']:.4g} (any gain counts, or the same with a lower loss than "
+            f"{best['loss']:.4f}); the weights of that epoch are kept"
         )
+
+    def _on_warning(self, event: dict[str, Any]) -> None:
+        self._bar.say(f"warning: {event['text']}")
 
 
 class _Bar:

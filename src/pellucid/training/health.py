@@ -174,7 +174,12 @@ class Probe:
             new = [key for name in complaint.layers if self._agreed[key := (complaint.kind, name)] >= needed]
             if new and not self._told.issuperset(new):
                 self._told.update((complaint.kind, name) for name in complaint.layers)
-                yield {"event": "warning", "kind": complaint.kind, "layers": list(complaint.layers), "text": complaint.text}
+                yield {
+                    "event": "warning",
+                    "kind": complaint.kind,
+                    "layers": list(complaint.layers),
+                    "text": complaint.text,
+                }
 
     @torch.no_grad()
     def _read_output(self, layer: nn.Module, inputs: Any, output: Any) -> None:

@@ -204,7 +204,8 @@ def fit(
                 waited += 1
             if recipe.patience is not None and waited >= recipe.patience and step < total:
                 stopped = "early"
-                on_event({"event": "early_stop", "step": step, "waited": waited, "best": best})
+                on_event({"event": "early_stop", "step": step, "waited": waited, "best": best,
+                          "best_epoch": best["step"] / steps_per_epoch})  # fmt: skip
                 break
             if time.monotonic() - last_saved >= _CHECKPOINT_SECONDS:
                 save()

@@ -59,7 +59,9 @@ class LearningRateCurve:
         if self.rate is not None:
             axes.axvline(self.rate, color="#b84d00", linestyle="--", label=f"suggested: {self.rate:.2g}")
         low, high = min(self.smoothed), max(self.smoothed[0], *self.losses[:_FEWEST])
-        axes.set(xlabel="learning rate", ylabel="training loss", ylim=(low - 0.1 * (high - low), high + 0.6 * (high - low)))
+        axes.set(
+            xlabel="learning rate", ylabel="training loss", ylim=(low - 0.1 * (high - low), high + 0.6 * (high - low))
+        )
         axes.set_title(self.why, fontsize=9, wrap=True)
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
@@ -134,7 +136,9 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> LearningRateCurv
         return curve(None, f"no clear answer: at no rate did the loss fall clearly ({smoothed[0]:.3g} to "
                            f"{smoothed[lowest]:.3g}, from step to step it moves by {noise:.2g})")  # fmt: skip
     if lowest >= len(losses) - 2 and rates[-1] > 0.9 * HIGHEST:
-        return curve(None, f"no clear answer: the loss still falls at the highest rate that was tried ({rates[-1]:.2g})")
+        return curve(
+            None, f"no clear answer: the loss still falls at the highest rate that was tried ({rates[-1]:.2g})"
+        )
     slope = np.gradient(smoothed[: lowest + 1], np.log10(rates[: lowest + 1]))
     rate = float(f"{rates[int(np.argmin(slope))]:.2g}")
     return curve(rate, f"the loss falls steepest at {rate:g}, is lowest at {rates[lowest]:.2g} and then grows")

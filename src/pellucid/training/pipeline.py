@@ -29,9 +29,10 @@ from pellucid.data.pack import Pack, open_pack
 from pellucid.data.reopen import open_with, reopen
 from pellucid.data.scan import remarks
 from pellucid.data.wording import counted
-from pellucid.device import describe_machine, pick_device, seed_everything
+from pellucid.device import describe_machine, pick_device, reproducible, seed_everything
 from pellucid.errors import RunError, StorageError, TrainingError, UnknownNameError, nearest
 from pellucid.evaluation.intervals import wilson
+from pellucid.files import atomic_write
 from pellucid.model.classifier import Classifier
 from pellucid.model.fastnet import FastNet
 from pellucid.model.pretrained import Pretrained, find_pretrained
@@ -39,6 +40,7 @@ from pellucid.model.zoo import Architecture, build
 from pellucid.run import Run, create_run
 from pellucid.training.checkpoint import newest_checkpoint
 from pellucid.training.loop import OnEvent, Recipe, fit
+from pellucid.training.lr_finder import find_learning_rate
 from pellucid.training.plan import (
     choose_architecture,
     choose_contract,
@@ -83,7 +85,7 @@ def train(
         require_model(model_config.model, contract, len(dataset.classes))
     limit = train_config.seconds()
 
-    with _new_run(dataset, out) as run, run.lock():
+    with reproducible(train_config.deterministic), _new_run(dataset, out) as run, run.lock():
         tell = _observer(run, on_event)
         pack = _packed(dataset, contract, tell)
         manifest = make_manifest(dataset, pack.records, fractions=data_config.fractions(), seed=train_config.seed)
@@ -110,8 +112,13 @@ def train(
                 config=train_config, pretrained=pretrained is not None, seconds_left=_left(started, limit), device=device,
             )  # fmt: skip
             reasons += more
+            if train_config.find_learning_rate:
+                recipe, why = _with_found_rate(work, recipe)
+                reasons.append(why)
         else:
             reasons.append("the pretrained layers stay as they are; the last layer is fitted on what they see")
+            if train_config.find_learning_rate:
+                reasons.append("fitting the last layer has no learning rate: there is none to find")
         run.update(
             name=dataset.name, source=_absolute(dataset.source), kind=dataset.kind, classes=list(dataset.classes),
             config={"data": asdict(data_config), "model": asdict(model_config), "train": asdict(train_config)},
@@ -154,7 +161,7 @@ def resume(
     dataset = data or reopen(content)
     device = pick_device(train_config.device)
     contract = PixelContract.from_dict(content["contract"])
-    with run.lock():
+    with reproducible(train_config.deterministic), run.lock():
         checkpoint = newest_checkpoint(run.path / "checkpoints")
         run.rewind_events(checkpoint.numbers["step"] if checkpoint else 0)
         tell = _observer(run, on_event)
@@ -199,6 +206,28 @@ class _Work:
             some = self.parts["train"].subset(2000, seed=0)
             module.start_from(self.contract.tensor(torch.from_numpy(some.pixels[some.indices])))
         return module
+
+
+def _with_found_rate(work: _Work, recipe: Recipe) -> tuple[Recipe, str]:
+    """The recipe with the learning rate that a trial suggests, and why; leaves the curve in the run."""
+
+    def progress(done: int, total: int) -> None:
+        work.tell({"event": "progress", "what": "looking for a learning rate", "done": done, "total": total})
+
+    curve = find_learning_rate(
+        work.new_module(),
+        work.parts["train"],
+        contract=work.contract,
+        recipe=recipe,
+        device=work.device,
+        on_step=progress,
+    )
+    work.tell({"event": "learning_rate", **curve.to_dict()})
+    picture = work.run.path / "reports" / "learning-rate.png"
+    atomic_write(picture, curve.png())
+    if curve.rate is not None:
+        recipe = replace(recipe, learning_rate=curve.rate)
+    return recipe, f"learning rate {recipe.learning_rate:.2g}: {curve.why} ({picture})"
 
 
 def _fit_and_save(work: _Work, recipe: Recipe | None, *, checkpoint: Any = None, seconds_before: float = 0.0) -> None:
