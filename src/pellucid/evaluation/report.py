@@ -35,16 +35,20 @@ def render_report(
     picture: PictureOf,
     samples: Sequence[tuple[int, str, str, float]],
     made: Mapping[str, str],
+    health: Sequence[Mapping[str, Any]] = (),
+    warnings: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The report as the text of one self-contained HTML file.
 
     history: a mapping of each epoch with "epoch", "train_loss", "valid_loss", "valid_accuracy"; may be empty.
     picture: the picture of an index as the user sees it; where it cannot be read, the report says why.
     samples: (index, true label, predicted label, probability) of what to show. made: how it was made.
+    health, warnings: the events of these names that the training left.
     """
     sections = [
         _verdict(evaluation),
         _section("How the training went", _curves(history)) if history else "",
+        _section("Training health", _health(health, warnings)) if health else "",
         _section("Where it is right and where it is wrong", _figures(evaluation)),
         _section("Most confident mistakes", _mistakes(evaluation, picture)),
         _section("Sample pictures", _samples(samples, picture)) if samples else "",
@@ -107,6 +111,20 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
         "The share of the validation pictures that were labeled correctly after each epoch.",
     )
     return f'<div class="figures">{loss}{accuracy}</div>'
+
+
+def _health(health: Sequence[Mapping[str, Any]], warnings: Sequence[Mapping[str, Any]]) -> str:
+    told = {
+        (w["kind"], w["layers"][0]): f"Step {w['step']:,}: {w['text']}" for w in reversed(warnings)
+    }  # the first of each
+    notes = "".join(f'<p class="note">{_sentence(text)}</p>\n' for text in reversed(told.values()))
+    gradients = _figure(
+        figures.gradient_norms(health),
+        "Gradient of each layer",
+        "The norm of what a step would change in a layer, before any clipping. The stronger the color, the closer the layer is "
+        f"to the output. Far apart lines: some layers learn, others do not.{figures.layers_left_out(health)}",
+    )
+    return (notes or "<p>No layer gave cause for a warning.</p>\n") + gradients
 
 
 def _figures(e: Evaluation) -> str:

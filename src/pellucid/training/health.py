@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Any
 
 import torch
@@ -28,11 +29,10 @@ _ACTIVATIONS = (*_RECTIFIERS, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.GELU, nn.SiL
 # The borders of a warning. Healthy runs stay far inside; docs/decisions/011-training-health.md has the figures.
 _VANISHED = 1e-4  # of the largest gradient norm of a later layer
 _EXPLODED = 1e3  # gradient norm; the loss is a mean, so a sound one is around 1
-_LARGE_STEP = 0.5  # change of the weights in one step, as a share of their norm
-_WILD_STEP = 3.0  # the same, where one look is enough
-_DEAD = 0.5  # share of units that are zero for every picture
+_LARGE_STEP = 0.5  # change of the weights in one step as a share of their norm, median over the layers
+_WILD_STEP = 1.0  # the same, where one look is enough
+_DEAD = 0.6  # share of units that are zero for every picture
 _SATURATED = 0.8  # share of values where the slope is below 4 % of the steepest
-_IN_SUCCESSION = 3  # looks that must agree
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,13 @@ class LayerHealth:
 
 @dataclass(frozen=True)
 class Complaint:
-    """What is wrong (`kind`) in which layers, worst first, in words with the remedy. `certain`: one look is enough."""
+    """What is wrong (`kind`) in which layers, worst first, in words with the remedy; to be told when so many `looks` in
+    succession agree."""
 
     kind: str
     layers: tuple[str, ...]
     text: str
-    certain: bool
+    looks: int
 
 
 def diagnose(layers: Sequence[LayerHealth]) -> list[Complaint]:
@@ -82,34 +83,42 @@ def diagnose(layers: Sequence[LayerHealth]) -> list[Complaint]:
     """
     found = []
 
-    def complain(kind: str, ill: list[tuple[float, LayerHealth]], text: str, *, certain_from: float = math.inf) -> None:
+    def complain(kind: str, ill: list[tuple[float, LayerHealth]], text: str, *, looks: int = 3) -> None:
         if ill:
-            figure, worst = max(ill, key=lambda pair: pair[0])
-            names = [worst.name, *(layer.name for _, layer in ill if layer is not worst)]
-            others = f" ({len(ill) - 1} more like it)" if len(ill) > 1 else ""
-            words = f"{worst.kind} '{worst.name}'{others} {text.format(figure)}"
-            found.append(Complaint(kind, tuple(names), words, certain=figure >= certain_from))
+            ill = sorted(ill, key=lambda pair: -pair[0])
+            figure, worst = ill[0]
+            names = tuple(layer.name for _, layer in ill)
+            others = f" (also {', '.join(names[1:4])}{', ...' if len(names) > 4 else ''})" if len(names) > 1 else ""
+            words = f"{worst.kind} {worst.name}{others} {text.format(figure)}"
+            found.append(Complaint(kind, names, words, looks))
 
     learning = [layer for layer in layers if layer.gradient is not None]
     gradients = [_size(layer.gradient) for layer in learning]
     exploded = [pair for pair in zip(gradients, learning, strict=True) if pair[0] > _EXPLODED]
     complain("exploding", exploded,
              "has an exploding gradient (norm {:.3g}). Use a lower --learning-rate, clip the gradients (--clip 1), or put bn "
-             "after the layer.", certain_from=_EXPLODED)  # fmt: skip
+             "after the layer.", looks=1)  # fmt: skip
     later = [max(gradients[i:]) for i in range(len(gradients))]
-    vanished = [(most / gradient if gradient else math.inf, layer)
+    vanished = [(most / max(gradient, 1e-30), layer)
                 for gradient, most, layer in zip(gradients, later, learning, strict=True)
                 if gradient <= _VANISHED * most]  # fmt: skip
     complain("vanishing", [] if exploded else vanished,
-             "learns next to nothing: its gradient is {:.3g} times smaller than that of a later layer. Use relu instead of "
-             "sigmoid or tanh, put bn after each layer, or use fewer layers; in a network of your own, look at the first "
-             "weights (He initialization).")  # fmt: skip
-    complain("large steps", [(x.update, x) for x in learning if x.update is not None and x.update > _LARGE_STEP],
+             "learns next to nothing: the gradient of a later layer is {:.1g} times as large. Use relu instead of sigmoid or "
+             "tanh, put bn after each layer, or use fewer layers; in a network of your own, look at the first weights (He "
+             "initialization).")  # fmt: skip
+    updates = [(x.update, x) for x in learning if x.update is not None]
+    usual = (
+        median_low(update for update, _ in updates) if updates else 0.0
+    )  # one layer may begin at zero, and change much
+    complain("large steps", [pair for pair in updates if pair[0] > _LARGE_STEP] if usual > _LARGE_STEP else [],
              "changes by {:.0%} of its weights in a single step. Use a lower --learning-rate (--find-learning-rate measures "
-             "one), a longer --warmup, or --clip 1.", certain_from=_WILD_STEP)  # fmt: skip
-    complain("dead", [(x.dead, x) for x in layers if x.dead is not None and x.dead > _DEAD],
+             "one), a longer --warmup, or --clip 1.", looks=1 if usual > _WILD_STEP else 3)  # fmt: skip
+    dead = [
+        (x.dead, x) for x in layers if x.dead is not None and x.dead > _DEAD
+    ]  # a young network may still wake some up
+    complain("dead", dead,
              "is dead in {:.0%} of its units: they are zero for every picture and learn nothing anymore. Use a lower "
-             "--learning-rate, bn before the relu, or leakyrelu.")  # fmt: skip
+             "--learning-rate, bn before the relu, or leakyrelu.", looks=3 if any(share > 0.9 for share, _ in dead) else 6)  # fmt: skip
     complain("saturated", [(x.saturated, x) for x in layers if x.saturated is not None and x.saturated > _SATURATED],
              "is saturated: {:.0%} of its values lie where the curve is flat, so little gradient gets through. Use relu, put "
              "bn before it, or use a lower --learning-rate.")  # fmt: skip
@@ -170,8 +179,7 @@ class Probe:
         ill = {(complaint.kind, name) for complaint in complaints for name in complaint.layers}
         self._agreed = Counter({key: self._agreed[key] + 1 for key in ill})
         for complaint in complaints:
-            needed = 1 if complaint.certain else _IN_SUCCESSION
-            new = [key for name in complaint.layers if self._agreed[key := (complaint.kind, name)] >= needed]
+            new = [key for name in complaint.layers if self._agreed[key := (complaint.kind, name)] >= complaint.looks]
             if new and not self._told.issuperset(new):
                 self._told.update((complaint.kind, name) for name in complaint.layers)
                 yield {

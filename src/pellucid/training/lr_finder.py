@@ -23,21 +23,23 @@ from pellucid.data.loader import Loader, Pictures
 from pellucid.training.loop import Recipe, autocast
 from pellucid.training.optimizer import make_optimizer, set_learning_rate
 
-LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 100
+LOWEST, HIGHEST, STEPS = 1e-5, 10.0, 100
 _SMOOTHING = 3.0  # steps, standard deviation of the Gaussian
 _EXPLODED = 4.0  # times the lowest smoothed loss, as in fastai
 _FEWEST = 20  # steps from which something can be concluded
-_CLEAR = 0.05  # share of the first loss that the smoothed one must lose
+_CLEAR = 0.01, 6.0  # the smoothed loss must lose this share, and so many standard deviations of the single losses
 
 
 @dataclass(frozen=True)
 class LearningRateCurve:
-    """What the trial saw: `rates` and the raw and `smoothed` `losses`, one a step; `rate` is the suggestion or None."""
+    """What the trial saw: `rates` and the raw and `smoothed` `losses`, one a step; `rate` is the suggestion or None,
+    `exploded` the rate at which the trial ended because the loss had exploded, or None."""
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
     smoothed: tuple[float, ...]
     rate: float | None
+    exploded: float | None
     why: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def find_learning_rate(
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> LearningRateCurve:
     """Trains a copy of `module` with the recipe's optimizer, batches and loss for up to 100 steps while the rate grows from
-    1e-6 to 10, and suggests a peak learning rate. The module, its gradients and torch's generator stay as they are.
+    1e-5 to 10, and suggests a peak learning rate. The module, its gradients and torch's generator stay as they are.
 
     The same seed gives the same curve. `on_step` is told (done, total).
     Source: Smith 2017, arXiv 1506.01186 (range test); Gugger 2018 (exponential growth, stop when it explodes).
@@ -104,13 +106,10 @@ def find_learning_rate(
             with autocast(device, recipe.precision):
                 logits = trial(x if recipe.channels_last else x.contiguous())
             loss = F.cross_entropy(logits.float(), y, weight=class_weights, label_smoothing=recipe.label_smoothing)
-            if not math.isfinite(value := loss.item()):
-                break
             rates.append(rate)
-            losses.append(value)
+            losses.append(loss.item())
             on_step(step + 1, STEPS)
-            smoothed = _smoothed(losses)
-            if smoothed[-1] > max(_EXPLODED * min(smoothed), smoothed[0]):
+            if has_exploded(losses):
                 break
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -122,26 +121,37 @@ def find_learning_rate(
 
 def suggest(rates: Sequence[float], losses: Sequence[float]) -> LearningRateCurve:
     """The curve of these losses with the rate at which the smoothed loss falls steepest, or with why there is none."""
+    exploded = rates[-1] if has_exploded(losses) else None
+    if not math.isfinite(losses[-1]):
+        rates, losses = rates[:-1], losses[:-1]
     smoothed = _smoothed(losses)
 
     def curve(rate: float | None, why: str) -> LearningRateCurve:
-        return LearningRateCurve(tuple(rates), tuple(losses), tuple(smoothed), rate, why)
+        return LearningRateCurve(tuple(rates), tuple(losses), tuple(smoothed), rate, exploded, why)
 
     if len(losses) < _FEWEST:
-        return curve(None, f"no clear answer: the loss was no number after {len(losses)} steps")
+        return curve(None, f"no clear answer: the loss exploded after {len(losses)} steps")
     lowest = int(np.argmin(smoothed))
     fall = smoothed[0] - smoothed[lowest]
     noise = float(np.std(np.subtract(losses, smoothed)[: lowest + 1]))
-    if fall < max(_CLEAR * smoothed[0], noise):
+    if fall < max(_CLEAR[0] * smoothed[0], _CLEAR[1] * noise):
         return curve(None, f"no clear answer: at no rate did the loss fall clearly ({smoothed[0]:.3g} to "
                            f"{smoothed[lowest]:.3g}, from step to step it moves by {noise:.2g})")  # fmt: skip
-    if lowest >= len(losses) - 2 and rates[-1] > 0.9 * HIGHEST:
+    if exploded is None and lowest >= len(losses) - 2:
         return curve(
             None, f"no clear answer: the loss still falls at the highest rate that was tried ({rates[-1]:.2g})"
         )
     slope = np.gradient(smoothed[: lowest + 1], np.log10(rates[: lowest + 1]))
     rate = float(f"{rates[int(np.argmin(slope))]:.2g}")
     return curve(rate, f"the loss falls steepest at {rate:g}, is lowest at {rates[lowest]:.2g} and then grows")
+
+
+def has_exploded(losses: Sequence[float]) -> bool:
+    """Whether the last loss is no number, or the smoothed one four times its lowest and above where it began."""
+    if not math.isfinite(losses[-1]):
+        return True
+    smoothed = _smoothed(losses)
+    return smoothed[-1] > max(_EXPLODED * min(smoothed), smoothed[0])
 
 
 def _smoothed(losses: Sequence[float]) -> list[float]:

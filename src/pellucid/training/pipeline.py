@@ -225,9 +225,11 @@ def _with_found_rate(work: _Work, recipe: Recipe) -> tuple[Recipe, str]:
     work.tell({"event": "learning_rate", **curve.to_dict()})
     picture = work.run.path / "reports" / "learning-rate.png"
     atomic_write(picture, curve.png())
-    if curve.rate is not None:
-        recipe = replace(recipe, learning_rate=curve.rate)
-    return recipe, f"learning rate {recipe.learning_rate:.2g}: {curve.why} ({picture})"
+    why, rate = curve.why, curve.rate or recipe.learning_rate
+    if curve.rate is None and curve.exploded is not None and rate > curve.exploded / 10:
+        rate = curve.exploded / 10
+        why += f"; it explodes at {curve.exploded:.2g}, so a tenth of that"
+    return replace(recipe, learning_rate=rate), f"learning rate {rate:.2g}: {why} ({picture})"
 
 
 def _fit_and_save(work: _Work, recipe: Recipe | None, *, checkpoint: Any = None, seconds_before: float = 0.0) -> None:
