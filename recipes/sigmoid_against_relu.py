@@ -95,10 +95,10 @@ def draw_learning(found: dict[str, list[list[dict[str, Any]]]], file: Path) -> N
             axes.plot(epochs, values.mean(0), line, color=color, linewidth=2, label=kind)
             axes.fill_between(epochs, values.min(0), values.max(0), color=color, alpha=0.15, linewidth=0)
     loss.axhline(np.log(10), color="#888888", linewidth=0.8)
-    loss.annotate("guessing: ln 10", (EPOCHS, np.log(10)), ha="right", va="bottom", fontsize=9, color="#555555")
+    loss.text(EPOCHS, 2.36, "guessing: ln 10", ha="right", fontsize=9, color="#555555")
     loss.set(xlabel="epoch", ylabel="training loss", ylim=(0, 2.6))
     accuracy.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1.02))
-    accuracy.legend(frameon=False, loc="center right")
+    figure.legend(*loss.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=len(KINDS))
     figure.suptitle(f"{DEPTH} convolutions on digits; mean and range of {SEEDS} seeds", fontsize=11)
     _write(figure, file)
 
