@@ -4,12 +4,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all test-faults lint format bench clean
 
 help:
 	@echo "make demo      the whole story on 1,797 real handwritten digits, under a minute"
 	@echo "make test      lint, types and the default tests"
 	@echo "make test-all  every test, the slow ones and those on real pictures too"
+	@echo "make test-faults  real processes, stopped with signals and resumed"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff write the format"
 	@echo "make bench     the figures of the README, measured on this machine"
@@ -39,6 +40,9 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest
+
+test-faults: $(READY)
+	$(BIN)/python -m pytest -m faults
 
 bench: $(READY)
 	$(BIN)/python bench/run.py

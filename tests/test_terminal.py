@@ -118,6 +118,21 @@ def test_unreadable_files_are_named_five_and_the_rest_counted(capsys: pytest.Cap
     assert "input 3x32x32: the pictures' own size" in err
 
 
+def test_early_stopping_says_what_it_waited_for_and_warnings_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainingScreen() as screen:
+        screen(
+            {"event": "warning", "kind": "dead", "layers": ["relu2"], "text": "ReLU relu2 is dead in 94% of its units"}
+        )
+        screen({
+            "event": "early_stop", "step": 90, "waited": 3, "best_epoch": 6.0,
+            "best": {"accuracy": 0.9312, "loss": 0.25, "step": 60},
+        })  # fmt: skip
+    told = capsys.readouterr().err
+    assert "warning: ReLU relu2 is dead in 94% of its units\n" in told
+    assert "in 3 epochs the validation accuracy did not get better than 0.9312 of epoch 6" in told
+    assert "lower loss than 0.2500" in told
+
+
 def test_an_event_that_has_no_line_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
     with TrainingScreen() as screen:
         screen({"event": "checkpoint", "step": 3})

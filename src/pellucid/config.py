@@ -128,6 +128,9 @@ class TrainConfig:
     batch_size: int | None = _option(None, "Pictures a step.")
     optimizer: str | None = _option(None, "Optimizer.", ("sgd", "adamw"))
     learning_rate: float | None = _option(None, "Peak learning rate.")
+    find_learning_rate: bool = _option(
+        False, "Measure the peak learning rate on a short trial first, and draw the curve into the run."
+    )
     weight_decay: float | None = _option(None, "Weight decay.")
     momentum: float = _option(0.85, "Nesterov momentum of sgd.")
     warmup: float = _option(0.2, "Share of the steps in which the learning rate rises.")
@@ -144,6 +147,9 @@ class TrainConfig:
     precision: str = _option("auto", "auto measures which is faster here.", ("auto", "fp32", "bf16"))
     device: str = _option("auto", "Where to train.", ("auto", "cpu", "cuda", "mps"))
     seed: int = _option(0, "Seed of the splits, the first weights, the order and the augmentation.")
+    deterministic: bool = _option(
+        False, "The same bits each time on this kind of processor, however many cores it has; slower."
+    )
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -159,6 +165,15 @@ class TrainConfig:
                 raise ConfigError(f"{flag} is {value}; it must lie between {low:g} and {high:g}.")
         if self.epochs == 0:
             raise ConfigError("--epochs is 0; it must be above zero.")
+        if self.find_learning_rate and self.learning_rate is not None:
+            raise ConfigError(
+                f"--learning-rate is {self.learning_rate:g} and --find-learning-rate would measure it. Give one of the two."
+            )
+        if self.deterministic and self.time_limit is not None:
+            raise ConfigError(
+                f"--time-limit {self.time_limit} lets the clock decide how many steps there are, so the training cannot be "
+                "--deterministic. Give --epochs instead of the limit."
+            )
 
     def seconds(self) -> float | None:
         """The time limit in seconds, or None when there is none."""

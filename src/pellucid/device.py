@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pellucid.errors import ConfigError
+from pellucid.errors import ConfigError, TrainingError
+
+_DETERMINISTIC_THREADS = 2  # how sums are split among threads decides their last bits, so the number is always the same
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -36,6 +40,37 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def reproducible(wanted: bool) -> Iterator[None]:
+    """When `wanted`, what runs inside gives the same bits every time, however many threads or cores there are to use.
+
+    That holds for processors of one kind (or GPUs of one kind) and the same versions of the libraries; other processors
+    round sums otherwise. torch refuses operations that have no deterministic way on the device: then TrainingError.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark, torch.get_num_threads()
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.set_num_threads(_DETERMINISTIC_THREADS)
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic implementation" not in str(error):
+            raise
+        raise TrainingError(
+            f"--deterministic was asked for, but this network needs an operation that has no deterministic way on this "
+            f"device: {str(error).split(' does not')[0]}. Train with --device cpu, with another --model, or without "
+            "--deterministic."
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+        torch.set_num_threads(before[2])
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

@@ -96,9 +96,15 @@ class TrainingScreen:
         )
 
     def _on_early_stop(self, event: dict[str, Any]) -> None:
+        best = event["best"]
         self._bar.say(
-            f"stopped early: {event['waited']} epochs without a better validation {_metric(event['best'], ' than ')}"
+            f"stopped early: in {event['waited']} epochs the validation {_metric(best, ' did not get better than ')} of epoch "
+            f"{event['best_epoch']:.4g} (any gain counts, or the same with a lower loss than {best['loss']:.4f}); the weights "
+            "of that epoch are kept"
         )
+
+    def _on_warning(self, event: dict[str, Any]) -> None:
+        self._bar.say(f"warning: {event['text']}")
 
 
 def _metric(scores: Mapping[str, Any], between: str = " ") -> str:

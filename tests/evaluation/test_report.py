@@ -292,3 +292,40 @@ def test_drawing_leaves_matplotlib_as_it_was():
     code = f"import sys, pellucid.evaluation.report; print({unwanted} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def health_events(num_layers: int) -> list[dict]:
+    names = [HOSTILE[i] if i < len(HOSTILE) else f"layer {i}" for i in range(num_layers)]
+    return [
+        {"step": step, "epoch": step / 10, "layers": [
+            {"name": name, "kind": "Conv2d", "gradient": None if (i, step) == (0, 2) else 10.0 ** -(i + step / 50)}
+            for i, name in enumerate(names)] + [{"name": "relu", "kind": "ReLU", "zeros": 0.5}]}
+        for step in (1, 2, 50)
+    ]  # fmt: skip
+
+
+def test_training_health_draws_layers_and_lists_each_warning_once():
+    def warning(step, kind, layer):
+        return {"step": step, "kind": kind, "layers": [layer], "text": f"{layer} is {kind} & {HOSTILE[0]}"}
+
+    told = [warning(3, "dead", "b"), warning(9, "dead", "b"), warning(4, "vanishing", "a")]
+    html = rendered(health=health_events(3), warnings=told)
+    page = Page(html)
+    assert "b is dead & <script>" in page.text
+    assert page.text.count("b is dead") == 1
+    assert page.text.index("Step 3: b is dead") < page.text.index("Step 4: a is vanishing")
+    assert not page.all("script")
+    assert set(HOSTILE[:2]) <= {text.replace("…", "") for text in texts(svgs(html)["gradients"])} | set(HOSTILE[:2])
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert "Training health" not in rendered()
+    assert "No layer gave cause for a warning" in rendered(health=health_events(3))
+
+
+def test_many_layers_are_thinned_and_that_is_said():
+    few, many = rendered(health=health_events(8)), rendered(health=health_events(9))
+    assert "evenly spaced" not in few
+    assert "Shown are 8 of 9 layers" in many
+    shown = texts(svgs(many)["gradients"])
+    assert sum(text.startswith("layer ") for text in shown) + 5 >= 8
+    assert "layer 8" in shown

@@ -168,6 +168,9 @@ def test_early_stopping_keeps_the_best(parts: tuple[Pictures, Pictures], tmp_pat
     told = next(e for e in events if e["event"] == "early_stop")
     assert result.stopped == "early"
     assert told["waited"] == 2
+    epochs = [e for e in events if e["event"] == "epoch"]
+    assert told["best_epoch"] == max(epochs, key=lambda e: (e["valid_accuracy"], -e["valid_loss"]))["epoch"]
+    assert epochs[-1]["epoch"] - told["best_epoch"] == 2
     assert result.steps < 400
 
 

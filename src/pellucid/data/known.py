@@ -178,7 +178,9 @@ def _caltech101(folder: Path) -> Opened:
     entries, files = _from_folders(folder / "caltech-101/101_ObjectCategories")
     kept = [i for i, label in enumerate(entries.labels) if label != "BACKGROUND_Google"]
     left_out = len(entries.labels) - len(kept)
-    columns: dict[str, Any] = {name: [getattr(entries, name)[i] for i in kept] for name in ("paths", "labels", "splits", "groups")}
+    columns: dict[str, Any] = {
+        name: [getattr(entries, name)[i] for i in kept] for name in ("paths", "labels", "splits", "groups")
+    }
     note = f"{left_out} pictures of the folder BACKGROUND_Google are left out: it is no class"
     return replace(entries, **columns, notes=[*entries.notes, *[note] * bool(left_out)]), files
 

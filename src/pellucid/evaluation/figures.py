@@ -26,6 +26,7 @@ from pellucid.evaluation.metrics import CalibrationBin, Evaluation
 from pellucid.evaluation.text import shorten
 
 MAX_CLASSES = 50  # a figure shows at most so many; beyond, the weakest ones
+_MAX_LAYERS = 8
 _SHRINK = 0.7  # a figure shrinks this far on a narrow screen before it scrolls, so that it stays legible
 _INK, _FAINT, _ACCENT, _SECOND, _CELL = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
 _VARIABLES = {
@@ -74,6 +75,42 @@ def metric_curve(history: Sequence[Mapping[str, Any]], metric: str) -> str:
         if metric == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         return _svg(figure, "accuracy")
+
+
+def gradient_norms(health: Sequence[Mapping[str, Any]]) -> str:
+    """Gradient norm of at most eight layers against the epoch, on a logarithmic axis; the last layer is the strongest."""
+    names = _learning_layers(health)
+    shown = [names[round(i)] for i in np.linspace(0, len(names) - 1, min(len(names), _MAX_LAYERS))]
+    with _style():
+        figure = Figure(figsize=(6.4, 2.9), layout="constrained")
+        axes = figure.add_subplot(xlabel="epoch", ylabel="gradient norm")
+        for position, name in enumerate(shown):
+            rows = [(e["epoch"], row) for e in health for row in e["layers"] if row["name"] == name]
+            points = [
+                (epoch, row["gradient"]) for epoch, row in rows if _is_number(row.get("gradient")) and row["gradient"]
+            ]
+            strength = 0.25 + 0.75 * (position + 1) / len(shown)
+            style = ("-", "--", ":")[position % 3]
+            if points:
+                axes.plot(*zip(*points, strict=True), style, color=_ACCENT, alpha=strength, label=shorten(name, 22))
+        if axes.lines:
+            axes.set_yscale("log")
+            for text in axes.legend(
+                frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), reverse=True
+            ).get_texts():
+                text.set_parse_math(False)
+        axes.grid(axis="y", color=_FAINT, alpha=0.25, linewidth=0.6)
+        return _svg(figure, "gradients")
+
+
+def layers_left_out(health: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence when `gradient_norms` does not show every layer, else nothing."""
+    count = len(_learning_layers(health))
+    return f" Shown are {_MAX_LAYERS} of {count} layers, evenly spaced." if count > _MAX_LAYERS else ""
+
+
+def _learning_layers(health: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [row["name"] for row in health[0]["layers"] if "gradient" in row]
 
 
 def confusion_matrix(evaluation: Evaluation) -> str:

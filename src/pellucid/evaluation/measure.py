@@ -253,10 +253,12 @@ def _write_report(
     }
     if drawn := drawn_channels(classifier.contract.channels):
         made["Shown of each picture"] = drawn
-    history = [event for event in run.events() if event["event"] == "epoch"]
+    told: dict[str, list[dict[str, Any]]] = {}
+    for event in run.events():
+        told.setdefault(event["event"], []).append(event)
     page = render_report(
-        title=f"{content['name']}: {name}", evaluation=evaluation, history=history, picture=picture, samples=samples,
-        made=made,
+        title=f"{content['name']}: {name}", evaluation=evaluation, history=told.get("epoch", ()), picture=picture,
+        samples=samples, made=made, health=told.get("health", ()), warnings=told.get("warning", ()),
     )  # fmt: skip
     folder = run.path / "reports"
     with storage_errors(folder):

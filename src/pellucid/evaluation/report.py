@@ -23,6 +23,7 @@ from pellucid.evaluation.page import (
     render_page,
     safe,
     section,
+    sentence,
     table,
     verdict,
 )
@@ -45,6 +46,8 @@ def render_report(
     picture: PictureOf,
     samples: Sequence[tuple[int, str, str, float]],
     made: Mapping[str, str],
+    health: Sequence[Mapping[str, Any]] = (),
+    warnings: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The report as the text of one self-contained HTML file.
 
@@ -52,15 +55,17 @@ def render_report(
     empty.
     picture: the picture of an index as the user sees it; where it cannot be read, the report says why.
     samples: (index, true answer, given answer, probability) of what to show. made: how it was made.
+    health, warnings: the events of these names that the training left.
     """
     curves = section("How the training went", _curves(history)) if history else ""
+    doctor = section("Training health", _health(health, warnings)) if health else ""
     if isinstance(evaluation, LabelsEvaluation):
         lead, *others = label_sections(evaluation, picture, samples)
     elif isinstance(evaluation, NumberEvaluation):
         lead, *others = number_sections(evaluation, picture, samples)
     else:
         lead, *others = _class_sections(evaluation, picture, samples)
-    return render_page(title, [lead, curves, *others], made)
+    return render_page(title, [lead, curves, doctor, *others], made)
 
 
 def _class_sections(e: Evaluation, picture: PictureOf, samples: Sequence[tuple[int, str, str, float]]) -> list[str]:
@@ -86,6 +91,20 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
     metric = next((name for name in METRICS if f"valid_{name}" in history[-1]), "accuracy")
     score = figure(figures.metric_curve(history, metric), f"Validation {METRICS[metric]}", _METRIC_CAPTIONS[metric])
     return f'<div class="figures">{loss}{score}</div>'
+
+
+def _health(health: Sequence[Mapping[str, Any]], warnings: Sequence[Mapping[str, Any]]) -> str:
+    told = {
+        (w["kind"], w["layers"][0]): f"Step {w['step']:,}: {w['text']}" for w in reversed(warnings)
+    }  # the first of each
+    notes = "".join(f'<p class="note">{sentence(text)}</p>\n' for text in reversed(told.values()))
+    gradients = figure(
+        figures.gradient_norms(health),
+        "Gradient of each layer",
+        "The norm of what a step would change in a layer, before any clipping. The stronger the color, the closer the layer is "
+        f"to the output. Far apart lines: some layers learn, others do not.{figures.layers_left_out(health)}",
+    )
+    return (notes or "<p>No layer gave cause for a warning.</p>\n") + gradients
 
 
 def _figures(e: Evaluation) -> str:

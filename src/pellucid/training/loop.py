@@ -25,6 +25,7 @@ from pellucid.data.mix import Mixed
 from pellucid.data.task import ONE_CLASS, Task
 from pellucid.errors import TrainingError
 from pellucid.training.checkpoint import Checkpoint, best_checkpoint, save_checkpoint
+from pellucid.training.health import Probe
 from pellucid.training.objective import Objective
 from pellucid.training.optimizer import learning_rate_share, make_average, make_optimizer, set_learning_rate
 
@@ -142,6 +143,7 @@ def fit(
     started = last_told = last_saved = time.monotonic()
     first_step, stopped, score_seconds = step, "done", None
     batches: Iterator[tuple[torch.Tensor, torch.Tensor, Mixed | None]] = iter(())
+    probe = Probe(module, steps_per_epoch)
     value = 0.0
     while step < total:
         epoch, batch = divmod(step, steps_per_epoch)
@@ -151,12 +153,13 @@ def fit(
 
         x, y, mixed = next(batches)
         rate = set_learning_rate(optimizer, learning_rate_share(step / total, recipe.warmup))
-        with autocast(device, recipe.precision):
+        with autocast(device, recipe.precision), probe.watching(step):
             logits = module(x if recipe.channels_last else x.contiguous())
         target = y if mixed is None else mixed.targets(y, logits.shape[1])
         loss = objective.loss(logits.float(), target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        probe.read_gradients()
         if recipe.clip is not None:
             nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
         value = loss.item()
@@ -168,6 +171,8 @@ def fit(
         if average is not None:
             average.update_parameters(module)
         step, loss_sum, loss_count = step + 1, loss_sum + value, loss_count + 1
+        for event in probe.events():
+            on_event(event | {"step": step, "epoch": step / steps_per_epoch})
 
         now = time.monotonic()
         if now - last_told >= _STEP_EVENT_SECONDS:
@@ -203,7 +208,8 @@ def fit(
                 waited += 1
             if recipe.patience is not None and waited >= recipe.patience and step < total:
                 stopped = "early"
-                on_event({"event": "early_stop", "step": step, "waited": waited, "best": best})
+                on_event({"event": "early_stop", "step": step, "waited": waited, "best": best,
+                          "best_epoch": best["step"] / steps_per_epoch})  # fmt: skip
                 break
             if time.monotonic() - last_saved >= _CHECKPOINT_SECONDS:
                 save()

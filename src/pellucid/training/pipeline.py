@@ -30,9 +30,10 @@ from pellucid.data.reopen import open_with, reopen
 from pellucid.data.scan import remarks
 from pellucid.data.task import NUMBER, Task, conformal_margin
 from pellucid.data.wording import counted
-from pellucid.device import describe_machine, pick_device, seed_everything
+from pellucid.device import describe_machine, pick_device, reproducible, seed_everything
 from pellucid.errors import ConfigError, RunError, StorageError, TrainingError, UnknownNameError, nearest
 from pellucid.evaluation.headline import headline
+from pellucid.files import atomic_write
 from pellucid.model.classifier import Classifier
 from pellucid.model.fastnet import FastNet
 from pellucid.model.pretrained import Pretrained, find_pretrained
@@ -40,6 +41,7 @@ from pellucid.model.zoo import Architecture, build
 from pellucid.run import Run, create_run
 from pellucid.training.checkpoint import newest_checkpoint
 from pellucid.training.loop import OnEvent, Recipe, fit
+from pellucid.training.lr_finder import find_learning_rate
 from pellucid.training.objective import refuse_for_numbers
 from pellucid.training.plan import (
     choose_architecture,
@@ -95,7 +97,7 @@ def train(
     require_policy(train_config.augment, contract)
     limit = train_config.seconds()
 
-    with _new_run(dataset, out) as run, run.lock():
+    with reproducible(train_config.deterministic), _new_run(dataset, out) as run, run.lock():
         tell = _observer(run, on_event)
         pack = _packed(dataset, contract, tell)
         manifest = make_manifest(dataset, pack.records, fractions=data_config.fractions(), seed=train_config.seed)
@@ -124,10 +126,15 @@ def train(
                 task=task,
             )  # fmt: skip
             reasons += more
+            if train_config.find_learning_rate:
+                recipe, why = _with_found_rate(work, recipe)
+                reasons.append(why)
         else:
             reasons.append("the pretrained layers stay as they are; the last layer is fitted on what they see")
             if train_config.augment not in ("auto", "none"):
                 reasons.append("they see each picture once, so --augment has no effect (--no-freeze trains with it)")
+            if train_config.find_learning_rate:
+                reasons.append("fitting the last layer has no learning rate: there is none to find")
         run.update(
             name=dataset.name, source=_lasting_source(dataset), kind=dataset.kind, classes=list(dataset.classes),
             task=task.to_dict(), config={"data": asdict(data_config), "model": asdict(model_config), "train": asdict(train_config)},
@@ -171,7 +178,7 @@ def resume(
     dataset = data or reopen(content)
     device = pick_device(train_config.device)
     contract = PixelContract.from_dict(content["contract"])
-    with run.lock():
+    with reproducible(train_config.deterministic), run.lock():
         checkpoint = newest_checkpoint(run.path / "checkpoints")
         run.rewind_events(checkpoint.numbers["step"] if checkpoint else 0)
         tell = _observer(run, on_event)
@@ -230,6 +237,31 @@ class _Work:
             some = self.parts["train"].subset(2000, seed=0)
             module.start_from(self.contract.tensor(torch.from_numpy(some.pixels[some.indices])))
         return module
+
+
+def _with_found_rate(work: _Work, recipe: Recipe) -> tuple[Recipe, str]:
+    """The recipe with the learning rate that a trial suggests, and why; leaves the curve in the run."""
+
+    def progress(done: int, total: int) -> None:
+        work.tell({"event": "progress", "what": "looking for a learning rate", "done": done, "total": total})
+
+    curve = find_learning_rate(
+        work.new_module(),
+        work.parts["train"],
+        contract=work.contract,
+        recipe=recipe,
+        device=work.device,
+        task=work.task,
+        on_step=progress,
+    )
+    work.tell({"event": "learning_rate", **curve.to_dict()})
+    picture = work.run.path / "reports" / "learning-rate.png"
+    atomic_write(picture, curve.png())
+    why, rate = curve.why, curve.rate or recipe.learning_rate
+    if curve.rate is None and curve.exploded is not None and rate > curve.exploded / 10:
+        rate = curve.exploded / 10
+        why += f"; it explodes at {curve.exploded:.2g}, so a tenth of that"
+    return replace(recipe, learning_rate=rate), f"learning rate {rate:.2g}: {why} ({picture})"
 
 
 def _fit_and_save(work: _Work, recipe: Recipe | None, *, checkpoint: Any = None, seconds_before: float = 0.0) -> None:

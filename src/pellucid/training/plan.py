@@ -184,7 +184,8 @@ def measure_speed(
     """Seconds a step by (precision, channels_last), measured here once and kept in the cache. A step trains, or without
     `training` only looks.
 
-    Kept, so that one machine chooses alike every time and equal commands give equal results.
+    Kept, so that one machine chooses alike every time and equal commands give equal results. A deterministic training must
+    not depend on a measurement: it is given one choice, fp32 unless another precision was asked for.
     """
     file = cache_folder() / "speed.json"
     machine = describe_machine(device)
@@ -207,6 +208,9 @@ def measure_speed(
             file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, known)
     wanted = None if config.precision == "auto" else config.precision
+    if config.deterministic:
+        name = f"{wanted or 'fp32'} True"
+        return {(wanted or "fp32", True): float(known[key][name])}
     found = {}
     for name, seconds in known[key].items():
         precision, channels_last = name.split()
@@ -302,6 +306,8 @@ def plan_recipe(
     weights = None
     if config.class_weights == "balanced":
         weights = balanced_weights(train.labels[train.indices], len(classes))
+        why.append(f"a picture of the rarest class weighs {max(weights):.3g} in the loss, of the most frequent "
+                   f"{min(w for w in weights if w):.3g}")  # fmt: skip
     recipe = Recipe(
         steps=steps, max_steps=max_steps, batch_size=batch, optimizer=optimizer, learning_rate=rate,
         weight_decay=decay, momentum=config.momentum, warmup=config.warmup, label_smoothing=smoothing,
