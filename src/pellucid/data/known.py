@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from pellucid.errors import DataError
 
 Opened = tuple[Entries, Files | Arrays]
 Part = tuple[str, np.ndarray, np.ndarray]  # split, images (N, H, W[, C]), labels (N,)
-Row = tuple[str, str, str, str | None]  # path, label, split, group
+Row = tuple[str, str, str | None, str | None]  # path, label, split, group
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def _from_folders(folder: Path) -> Opened:
     files = Folder(folder)
     tree, notes = files.tree()
     entries = read_layout(tree, files.head)
-    return replace(entries, notes=[*notes, *entries.notes]), files
+    entries.notes = [*notes, *entries.notes]
+    return entries, files
 
 
 def _bytes(file: Path, row: tuple[int, ...], *, skip: int = 0) -> np.ndarray:
@@ -175,14 +176,13 @@ def _gtsrb(folder: Path) -> Opened:
 
 
 def _caltech101(folder: Path) -> Opened:
-    entries, files = _from_folders(folder / "caltech-101/101_ObjectCategories")
-    kept = [i for i, label in enumerate(entries.labels) if label != "BACKGROUND_Google"]
-    left_out = len(entries.labels) - len(kept)
-    columns: dict[str, Any] = {
-        name: [getattr(entries, name)[i] for i in kept] for name in ("paths", "labels", "splits", "groups")
-    }
-    note = f"{left_out} pictures of the folder BACKGROUND_Google are left out: it is no class"
-    return replace(entries, **columns, notes=[*entries.notes, *[note] * bool(left_out)]), files
+    place = folder / "caltech-101/101_ObjectCategories"
+    found, _ = _from_folders(place)
+    kept = [i for i, label in enumerate(found.labels) if label != "BACKGROUND_Google"]
+    note = f"{len(found.labels) - len(kept)} pictures of the folder BACKGROUND_Google are left out: it is no class"
+    entries, files = _from_rows([(found.paths[i], found.labels[i], None, None) for i in kept], place)
+    entries.notes = [*found.notes, note]
+    return entries, files
 
 
 def _mat(file: Path) -> dict[str, Any]:
