@@ -132,14 +132,15 @@ def check(
     augment: Annotated[
         str | None, typer.Option(help="What train --augment POLICY would do to them; the sheet shows it.")
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page that shows what was found, side by side.")] = None,
+    fix: Annotated[Path | None, typer.Option(help="Write a CSV table without what is wrong, to train on.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Look before training: unreadable files, duplicates, conflicts, leaks, tiny classes, what a crop would hide."""
+    """Look before training: unreadable files, duplicates, conflicts, leaks, poor pictures, what a crop would hide."""
     from pellucid.data.check import check as check_data
     from pellucid.data.check import sample_pictures
+    from pellucid.data.fix import mend
     from pellucid.data.reopen import open_with
-    from pellucid.evaluation.draw import grid_sheet
-    from pellucid.evaluation.predict import as_image, drawn_channels
     from pellucid.files import atomic_write, png_bytes
 
     config = DataConfig(**settings)
@@ -152,18 +153,32 @@ def check(
         with progress("treating pictures") as show:
             treated = preview(dataset, augment, config, progress=show)
     with progress("reading pictures") as show:
-        found = check_data(dataset, size=config.input_size(), progress=show)
+        mended = mend(dataset, fix, near=config.near, progress=show) if fix else None
+        found = check_data(dataset, size=config.input_size(), near=config.near, progress=show)
     content, text = found.to_dict(), str(found)
     if treated:
-        content, text = content | {"augmentation": treated.to_dict()}, f"{text}\n{treated}"
+        content["augmentation"] = treated.to_dict()
+        text += f"\n{treated}"
+    if sheet or html:  # half a second to import, for those who look
+        from pellucid.evaluation.check_page import render_check
+        from pellucid.evaluation.draw import grid_sheet
+        from pellucid.evaluation.predict import as_image, drawn_channels
     if sheet:
         rows = [] if treated else sample_pictures(dataset, per_class=10, picture=as_image)
         atomic_write(sheet, png_bytes(treated.sheet() if treated else grid_sheet(rows)))
+        content["sheet"] = str(sheet)
         text += f"\nsheet  {sheet}"
         text += "".join(
             f"\n       {drawn}" for k in found.sizes.get("channels", ()) if (drawn := drawn_channels(int(k)))
         )
-    _print(content | ({"sheet": str(sheet)} if sheet else {}), as_json, text)
+    if html:
+        atomic_write(html, render_check(found, dataset, picture=as_image).encode())
+        content["html"] = str(html)
+        text += f"\nhtml   {html}"
+    if mended:
+        content["fix"] = mended.to_dict()
+        text += f"\nfix    {mended}"
+    _print(content, as_json, text)
 
 
 @app.command()

@@ -342,7 +342,7 @@ def test_a_cache_that_fills_up_does_not_stop_a_scan(
 
     def limited(database: Any, **options: Any) -> sqlite3.Connection:
         connection = connect(database, **options)
-        connection.execute("PRAGMA max_page_count = 2")
+        connection.execute("PRAGMA max_page_count = 4")
         return connection
 
     for i in range(60):  # more rows than fit on a page of 4,096 bytes

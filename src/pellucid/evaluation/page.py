@@ -83,7 +83,7 @@ def figure(svg: str, heading: str, caption: str) -> str:
 def card(picture: PictureOf, index: int, right: bool | None, says: str, is_: str, path: str = "") -> str:
     """A picture with what is said of it and what it is, HTML both; `right` None where that is no question."""
     try:
-        shown = f'<img alt="" src="{_data_uri(picture(index))}">'
+        shown = f'<img alt="" src="{data_uri(picture(index))}">'
     except (PellucidError, OSError) as error:
         shown = f"<p>{safe(error)}</p>"
     kind, mark = {True: ("right", "✓ "), False: ("wrong", "✗ "), None: ("", "")}[right]
@@ -94,7 +94,7 @@ def card(picture: PictureOf, index: int, right: bool | None, says: str, is_: str
     )
 
 
-def _data_uri(picture: Image.Image) -> str:
+def data_uri(picture: Image.Image) -> str:
     """A thumbnail as a data URI: PNG for small pictures, whose pixels stay squares; JPEG for photographs."""
     file = BytesIO()
     if max(picture.size) <= _SMALL:
@@ -170,6 +170,12 @@ svg text { font-family: inherit !important; }
 .picture { height: 8.5rem; display: grid; place-items: center; margin-bottom: 0.5rem; }
 .picture img { max-width: 100%; max-height: 8.5rem; border-radius: 3px; }
 .card .path { margin-top: 0.3rem; font-size: 0.72rem; color: var(--faint); }
+.sets { display: flex; flex-wrap: wrap; gap: 0.75rem; align-items: flex-start; }
+.set { border: 1px solid var(--line); border-radius: 8px; padding: 0.5rem; max-width: 100%; break-inside: avoid; }
+.set .cards { display: flex; flex-wrap: wrap; }
+.set .card { width: 9.5rem; }
+.strip { display: flex; gap: 0.3rem; }
+.strip img { max-width: 5rem; max-height: 5rem; border-radius: 3px; }
 .right { color: var(--accent); }
 .wrong { color: var(--second); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem;

@@ -100,7 +100,9 @@ def train(
     with reproducible(train_config.deterministic), _new_run(dataset, out) as run, run.lock():
         tell = _observer(run, on_event)
         pack = _packed(dataset, contract, tell)
-        manifest = make_manifest(dataset, pack.records, fractions=data_config.fractions(), seed=train_config.seed)
+        manifest = make_manifest(
+            dataset, pack.records, fractions=data_config.fractions(), seed=train_config.seed, near=data_config.near
+        )
         run.write_manifest(manifest.to_rows())
         task = task.fitted(dataset.targets()[manifest.indices("train")])
         parts = _pictures(dataset, task, pack, manifest)
