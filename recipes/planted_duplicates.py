@@ -6,13 +6,19 @@ Command: .venv/bin/python recipes/planted_duplicates.py [clothing] [cifar10-jpeg
 
 | pictures | exact found | near found: half, quality 50, crop, brightness | all near | false alarms |
 |---|---|---|---|---|
-FIGURES
+| clothing | 1.000 | 0.992, 1.000, 0.992, 0.976 | 0.990 | 0.0014 |
+| clothing, imagehash, 4 bits | 1.000 | 1.000, 1.000, 0.200, 0.904 | 0.776 | 0.0026 |
+| cifar10-jpeg | 1.000 | 0.984, 1.000, 1.000, 1.000 | 0.996 | 0.0022 |
+| cifar10-jpeg, imagehash, 10 bits | 1.000 | 1.000, 1.000, 0.528, 1.000 | 0.882 | 0.0048 |
+| malaria-gray50 | 1.000 | 1.000, 1.000, 0.832, 1.000 | 0.958 | 0.0030 |
+| malaria-gray50, imagehash, 2 bits | 1.000 | 1.000, 0.976, 0.000, 1.000 | 0.744 | 0.0006 |
 
 An exact copy is the file again. Near copies: resized to half and back; saved as JPEG of quality 50; cropped to 95 % of width
 and height at a random place; made brighter by 1.3. All but the second are saved as JPEG of quality 95, or as PNG where the
 original is one. A false alarm is an original that is reported as a duplicate of anything but its copy. The data sets have some
 true near duplicates of their own, which count as false alarms here. For comparison the perceptual hash of the library
-imagehash (`pip install imagehash`), with the number of bits that may differ.
+imagehash (`pip install imagehash`), by the number of bits that may differ; above are those with the best recall at no more than
+1 % false alarms.
 The pictures are the archives of the folder PELLUCID_SHARED (default ../shared).
 """
 

@@ -211,7 +211,7 @@ def test_everything_goes_through_json_unchanged(tmp_path: Path) -> None:
         {"train": 1, "test": 1},
     )
     assert content["unreadable"] == [{"path": "c.png", "reason": "file is empty (0 bytes)"}]
-    assert content["duplicates"] == {"exact": [["a.png", "b.png"]]}
+    assert content["duplicates"] == {"exact": [["a.png", "b.png"]], "near": []}
     assert content["conflicts"] == [[{"path": "a.png", "label": "cat"}, {"path": "b.png", "label": "dog"}]]
     assert content["leaks"] == [[{"path": "a.png", "split": "train"}, {"path": "b.png", "split": "test"}]]
     assert content["leaking_groups"] == ["anna"]
