@@ -126,12 +126,16 @@ def check(
     data: Source,
     settings: dict[str, Any],
     sheet: Annotated[Path | None, typer.Option(help="Write a PNG with sample pictures of every class.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page that shows what was found, side by side.")] = None,
+    fix: Annotated[Path | None, typer.Option(help="Write a CSV table without what is wrong, to train on.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Look before training: unreadable files, duplicates, conflicts, leaks, tiny classes, what a crop would hide."""
+    """Look before training: unreadable files, duplicates, conflicts, leaks, poor pictures, what a crop would hide."""
     from pellucid.data.check import check as check_data
     from pellucid.data.check import sample_pictures
+    from pellucid.data.fix import mend
     from pellucid.data.reopen import open_with
+    from pellucid.evaluation.check_page import render_check
     from pellucid.evaluation.draw import grid_sheet
     from pellucid.evaluation.predict import as_image
     from pellucid.files import atomic_write, png_bytes
@@ -139,13 +143,22 @@ def check(
     config = DataConfig(**settings)
     dataset = open_with(data, config)
     with progress("reading pictures") as show:
-        found = check_data(dataset, size=config.input_size(), progress=show)
-    text = str(found)
+        found = check_data(dataset, size=config.input_size(), near=config.near, progress=show)
+    content, text = found.to_dict(), str(found)
     if sheet:
         rows = sample_pictures(dataset, per_class=10, picture=as_image)
         atomic_write(sheet, png_bytes(grid_sheet(rows)))
+        content["sheet"] = str(sheet)
         text += f"\nsheet  {sheet}"
-    _print(found.to_dict() | ({"sheet": str(sheet)} if sheet else {}), as_json, text)
+    if html:
+        atomic_write(html, render_check(found, dataset, picture=as_image).encode())
+        content["html"] = str(html)
+        text += f"\nhtml   {html}"
+    if fix:
+        mended = mend(dataset, fix, near=config.near)
+        content["fix"] = mended.to_dict()
+        text += f"\nfix    {mended}"
+    _print(content, as_json, text)
 
 
 @app.command()

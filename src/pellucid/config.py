@@ -43,6 +43,7 @@ class DataConfig:
         None,
         "Make new splits with these shares, ignoring given ones.  [default: given splits, else 80/10/10]",
     )
+    near: bool = _option(True, "Look for near duplicates, and keep them together in new splits.")
     size: str | None = _option(None, "Side of the network's input in pixels, like 64 or 48x64 (height x width).")
     channels: int | None = _option(None, "Channels of the network's input: 1 grey, 3 color.")
     fit: str | None = _option(

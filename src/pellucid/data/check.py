@@ -4,35 +4,42 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from pellucid.data.check_text import TINY, tell
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
+from pellucid.data.duplicates import find_duplicates
+from pellucid.data.quality import Quality, judge
 from pellucid.data.scan import Progress, Record, remarks, scan
-from pellucid.data.wording import counted, shown
 from pellucid.errors import PictureError
 
-_TINY = 20  # a class with fewer pictures cannot be measured to better than about +-20 points
-_SHOWN = 10
 _MUCH_HIDDEN = 0.2
+
+Paths = tuple[str, ...]
+Named = tuple[tuple[str, str], ...]  # (path, class or split)
 
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """What was found. Paths are relative to the data set; `pictures` counts the readable ones."""
+    """What was found. Paths are relative to the data set; `pictures` counts the readable ones.
+
+    duplicates: clusters of the same pixels. near: clusters of nearly the same picture. Of either kind: conflicts, clusters of
+    (path, class) with more than one class, and leaks, of (path, split) with more than one given split.
+    """
 
     source: str
     pictures: int
     classes: dict[str, int]
     splits: dict[str, int]
-    unreadable: tuple[tuple[str, str], ...]  # (path, reason)
-    duplicates: tuple[tuple[str, ...], ...]  # clusters of the same pixels
-    conflicts: tuple[tuple[tuple[str, str], ...], ...]  # clusters of (path, class) with more than one class
-    leaks: tuple[tuple[tuple[str, str], ...], ...]  # clusters of (path, split) with more than one given split
+    unreadable: Named  # (path, reason)
+    duplicates: tuple[Paths, ...]
+    conflicts: tuple[Named, ...]
+    leaks: tuple[Named, ...]
     leaking_groups: tuple[str, ...]
     tiny: tuple[str, ...]
     sizes: dict[str, Any]
@@ -40,26 +47,38 @@ class Check:
     remarks: dict[str, int]  # what decoding noted, by how many pictures
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
+    near: tuple[Paths, ...] = ()
+    near_conflicts: tuple[Named, ...] = ()
+    near_leaks: tuple[Named, ...] = ()
+    quality: Quality = field(default_factory=Quality)
+
+    @property
+    def mendable(self) -> int:
+        """How many things `mend` leaves out of its table."""
+        found = (self.unreadable, self.duplicates, self.conflicts, self.near_conflicts)
+        return sum(map(len, (*found, self.leaks, self.near_leaks, self.leaking_groups)))
 
     @property
     def problems(self) -> int:
-        """How many things a user should look at."""
-        found = (self.unreadable, self.duplicates, self.conflicts, self.leaks, self.leaking_groups, self.tiny)
-        return sum(map(len, found))
+        """How many things a user should mend. Near duplicates of one class in one split, and poor pictures, are none."""
+        return self.mendable + len(self.tiny)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
+        """Plain JSON data; `conflicts` and `leaks` hold those of exact and of near duplicates."""
         return {
             "source": self.source,
             "images": self.pictures,
             "classes": self.classes,
             "splits": self.splits,
             "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable],
-            "duplicates": {"exact": [list(cluster) for cluster in self.duplicates]},
-            "conflicts": [[{"path": p, "label": c} for p, c in cluster] for cluster in self.conflicts],
-            "leaks": [[{"path": p, "split": s} for p, s in cluster] for cluster in self.leaks],
+            "duplicates": {"exact": [list(c) for c in self.duplicates], "near": [list(c) for c in self.near]},
+            "conflicts": [
+                [{"path": p, "label": c} for p, c in cluster] for cluster in (*self.conflicts, *self.near_conflicts)
+            ],
+            "leaks": [[{"path": p, "split": s} for p, s in cluster] for cluster in (*self.leaks, *self.near_leaks)],
             "leaking_groups": list(self.leaking_groups),
             "tiny_classes": list(self.tiny),
+            "quality": self.quality.to_dict(),
             "sizes": self.sizes,
             "crop": self.crop,
             "remarks": self.remarks,
@@ -68,25 +87,39 @@ class Check:
         }
 
     def __str__(self) -> str:
-        return "\n".join(_tell(self))
+        return "\n".join(tell(self))
 
 
-def check(dataset: Dataset, *, size: tuple[int, int] | None = None, progress: Progress | None = None) -> Check:
-    """Looks at every picture of `dataset`, in threads; `size` (height, width) is what a crop is judged by (square)."""
+def check(
+    dataset: Dataset,
+    *,
+    size: tuple[int, int] | None = None,
+    near: bool = True,
+    progress: Progress | None = None,
+) -> Check:
+    """Looks at every picture of `dataset`, in threads; `size` (height, width) is what a crop is judged by (square).
+
+    `near` False leaves out the search for near duplicates.
+    """
     records = scan(dataset, progress=progress)
     items = dataset.items
     good = [i for i, record in enumerate(records) if record.reason is None]
     label = [dataset.classes[item.label] if item.label >= 0 else "" for item in items]
-
-    same: dict[str, list[int]] = defaultdict(list)
-    for i in good:
-        same[records[i].pixels].append(i)
-    clusters = [cluster for cluster in same.values() if len(cluster) > 1]
     splits_of_group: dict[str, set[str]] = defaultdict(set)
     for i in good:
         if items[i].group and items[i].split:
             splits_of_group[str(items[i].group)].add(str(items[i].split))
+    found = find_duplicates(records, near=near)
 
+    def paths(clusters: Sequence[Sequence[int]]) -> tuple[Paths, ...]:
+        return tuple(tuple(items[i].path for i in cluster) for cluster in clusters)
+
+    def torn(clusters: Sequence[Sequence[int]], names: Sequence[str | None]) -> tuple[Named, ...]:
+        """Of the clusters with more than one name: (path, name) of what has one."""
+        named = [[(items[i].path, str(names[i])) for i in cluster if names[i]] for cluster in clusters]
+        return tuple(tuple(cluster) for cluster in named if len({name for _, name in cluster}) > 1)
+
+    split = [item.split for item in items]
     counts = Counter(label[i] for i in good)
     classes = {name: counts.get(name, 0) for name in dataset.classes}
     return Check(
@@ -95,24 +128,20 @@ def check(dataset: Dataset, *, size: tuple[int, int] | None = None, progress: Pr
         classes=classes,
         splits=dict(Counter(str(items[i].split) for i in good if items[i].split)),
         unreadable=tuple((items[i].path, str(r.reason)) for i, r in enumerate(records) if r.reason is not None),
-        duplicates=tuple(tuple(items[i].path for i in cluster) for cluster in clusters),
-        conflicts=tuple(
-            tuple((items[i].path, label[i]) for i in cluster)
-            for cluster in clusters
-            if len({label[i] for i in cluster}) > 1
-        ),
-        leaks=tuple(
-            tuple((items[i].path, str(items[i].split)) for i in cluster if items[i].split)
-            for cluster in clusters
-            if len({items[i].split for i in cluster if items[i].split}) > 1
-        ),
-        leaking_groups=tuple(sorted(name for name, found in splits_of_group.items() if len(found) > 1)),
-        tiny=tuple(name for name, n in classes.items() if n < _TINY),
+        duplicates=paths(found.exact),
+        conflicts=torn(found.exact, label),
+        leaks=torn(found.exact, split),
+        near=paths(found.near),
+        near_conflicts=torn(found.near, label),
+        near_leaks=torn(found.near, split),
+        leaking_groups=tuple(sorted(name for name, in_splits in splits_of_group.items() if len(in_splits) > 1)),
+        tiny=tuple(name for name, n in classes.items() if n < TINY),
+        quality=judge([(items[i].path, records[i]) for i in good]),
         sizes=_sizes([records[i] for i in good]),
         crop=_crop([(items[i].path, records[i]) for i in good], size or (224, 224)),
         remarks=remarks(records),
         ignored=dataset.ignored,
-        notes=dataset.notes,
+        notes=(*dataset.notes, *found.notes),
     )
 
 
@@ -163,57 +192,3 @@ def _crop(records: Sequence[tuple[str, Record]], size: tuple[int, int]) -> dict[
         "pictures_over_20_percent": int((hidden > _MUCH_HIDDEN).sum()),
         "worst": {"path": records[worst][0], "hidden": float(hidden[worst])},
     }
-
-
-def _tell(found: Check) -> list[str]:
-    lines = [f"{shown(found.source)}: {found.pictures:,} readable pictures, {len(found.classes)} classes"]
-    if found.splits:
-        lines.append("given splits: " + ", ".join(f"{name} {n:,}" for name, n in found.splits.items()))
-    if found.sizes:
-        smallest, median, largest = ("x".join(map(str, found.sizes[k])) for k in ("smallest", "median", "largest"))
-        lines.append(f"height x width: {smallest} to {largest}, median {median}")
-    width = max((len(shown(name)) for name in found.classes), default=0)
-    most = max(found.classes.values(), default=0)
-    largest_first = sorted(found.classes.items(), key=lambda entry: -entry[1])
-    for name, n in largest_first[:30]:
-        lines.append(f"  {shown(name):<{width}}  {n:>8,}  " + "█" * max(round(30 * n / max(most, 1)), n > 0))
-    if len(largest_first) > 30:
-        lines.append(f"  ... and {len(largest_first) - 30:,} more classes")
-
-    lines += _list("unreadable, left out everywhere", [f"{shown(path)}: {reason}" for path, reason in found.unreadable])
-    lines += _list(
-        "sets of pictures with the same pixels", [" = ".join(map(shown, cluster)) for cluster in found.duplicates]
-    )
-    lines += _list(
-        "of these under more than one class",
-        [" = ".join(f"{shown(path)} ({shown(label)})" for path, label in cluster) for cluster in found.conflicts],
-    )
-    lines += _list(
-        "of these in more than one split (leaks)",
-        [" = ".join(f"{shown(path)} ({split})" for path, split in cluster) for cluster in found.leaks],
-    )
-    lines += _list("groups in more than one split (leaks)", [shown(name) for name in found.leaking_groups])
-    lines += _list(
-        f"classes with fewer than {_TINY} pictures", [f"{shown(name)}: {found.classes[name]}" for name in found.tiny]
-    )
-    if found.crop and found.crop["mean"] > 0:
-        crop = found.crop
-        lines.append(
-            f"A square crop (--fit crop) would hide {crop['mean']:.1%} of the pictures' area on average, more than a fifth "
-            f"of {counted(crop['pictures_over_20_percent'], 'picture')}, {crop['worst']['hidden']:.0%} of "
-            f"'{shown(crop['worst']['path'])}'. "
-            "The default (--fit stretch) hides nothing."
-        )
-    lines += [f"{counted(n, 'picture')}: {note}" for note, n in found.remarks.items()]
-    lines += _list("files that are no pictures, ignored", [shown(path) for path in found.ignored])
-    lines += [f"Note: {note}" for note in found.notes]
-    if not found.problems:
-        lines.append("Nothing to mend was found.")
-    return lines
-
-
-def _list(title: str, entries: Sequence[str]) -> list[str]:
-    if not entries:
-        return []
-    more = [f"  ... and {len(entries) - _SHOWN:,} more (--json lists all)"] if len(entries) > _SHOWN else []
-    return [f"{title}: {len(entries):,}", *(f"  {entry}" for entry in entries[:_SHOWN]), *more]

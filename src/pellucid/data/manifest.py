@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from pellucid.data.dataset import Dataset
+from pellucid.data.duplicates import find_duplicates
 from pellucid.data.scan import Record
 from pellucid.data.split import DEFAULT_FRACTIONS, describe_splits, find_straddling, make_splits, united
 from pellucid.data.wording import counted, shown, some
@@ -71,12 +72,14 @@ def make_manifest(
     *,
     fractions: Mapping[str, float] | None = None,
     seed: int = 0,
+    near: bool = True,
 ) -> Manifest:
     """Decides about every picture.
 
     Given splits are kept; what they lack is made from the training part (validation only), and a training or validation
     picture with the same pixels as a picture of a later split is taken out, since it would leak. Without given splits, or
-    with `fractions`, new ones are made in which duplicates and groups stay together.
+    with `fractions`, new ones are made in which duplicates and groups stay together, and near duplicates unless `near` is
+    False. Near duplicates in two given splits stay where they are; `check` tells them.
     Raises DataError when there are fewer than two classes, SplitError when splits cannot be made or groups straddle them.
     """
     readable = np.array([record.reason is None for record in records])
@@ -84,7 +87,6 @@ def make_manifest(
     _require_classes(dataset, labels, readable)
     pixels = np.array([record.pixels or f"unreadable-{i}" for i, record in enumerate(records)])
     groups = np.array([item.group or "" for item in dataset.items])
-    units = united(pixels, groups)
     use = readable & (labels >= 0)
     status = np.where(use, USED, UNREADABLE).astype(object)
     reasons = [record.reason or "" for record in records]
@@ -93,6 +95,7 @@ def make_manifest(
     given = np.array([item.split or "" for item in dataset.items])
     if fractions is not None or not given.any():
         splits = np.full(len(labels), "", object)
+        units = united(pixels, groups, _alike(records, use, near, notes))
         splits[use] = make_splits(
             labels[use], units[use], fractions=fractions or DEFAULT_FRACTIONS, seed=seed,
             classes=dataset.classes, groups=groups[use],
@@ -108,6 +111,7 @@ def make_manifest(
         if not (splits[used] == "validation").any():
             part = (splits == "train") & used
             shares = {"train": 0.9, "validation": 0.1}
+            units = united(pixels, groups, _alike(records, part, near, notes))
             splits[part] = make_splits(
                 labels[part], units[part], fractions=shares, seed=seed, classes=dataset.classes, groups=groups[part]
             )
@@ -144,6 +148,19 @@ def restore_manifest(rows: Sequence[Mapping[str, str]], dataset: Dataset, record
             "start a new run."
         )
     return Manifest(tuple(before[item.path] for item in dataset.items), ())
+
+
+def _alike(records: Sequence[Record], part: np.ndarray, near: bool, notes: list[str]) -> np.ndarray:
+    """A key for `united`, str (N,), that near duplicates in `part` share; extends `notes`."""
+    keys = np.full(len(records), "", object)
+    if near:
+        found = find_duplicates(records, among=np.flatnonzero(part).tolist())
+        for k, cluster in enumerate(found.near):
+            keys[list(cluster)] = f"near {k}"
+        if found.near:
+            notes.append(f"{counted(len(found.near), 'set')} of nearly the same picture kept together")
+        notes += found.notes
+    return keys
 
 
 def _require_classes(dataset: Dataset, labels: np.ndarray, readable: np.ndarray) -> None:

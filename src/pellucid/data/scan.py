@@ -1,4 +1,4 @@
-"""One look at every picture: can it be read, how large is it, and what makes it the same as another.
+"""One look at every picture: can it be read, how large is it, what makes it the same as another, and what does it look like.
 
 The same look serves `check`, `train` and `evaluate`, so a broken file has one verdict everywhere. Results are kept in the
 cache under path, size and times of the file; a file that changed is looked at again, a broken one always.
@@ -14,19 +14,21 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from pellucid.data.dataset import Dataset
 from pellucid.data.decode import Picture, decode
+from pellucid.data.looks import NO_LOOKS, Looks, look_at
 from pellucid.device import num_cpus
 from pellucid.errors import PictureError
 from pellucid.files import cache_folder, storage_errors
 
 _T = TypeVar("_T")
 _CHUNK = 64
-VERSION = 1  # raise when decode() gives other pixels or other notes than before
+_LOOKS = len(Looks._fields)
+VERSION = 2  # raise when decode() or look_at() gives other results than before
 
 Progress = Callable[[int, int], None]  # (done, total)
 
@@ -42,6 +44,13 @@ class Record:
     width: int = 0
     channels: int = 0
     notes: str = ""  # "; " between several
+    format: str = ""  # as decode() names it
+    looks: Looks = NO_LOOKS
+
+    @property
+    def side(self) -> int:
+        """The shorter side in pixels."""
+        return min(self.height, self.width)
 
 
 def scan(
@@ -133,10 +142,18 @@ def _describe(data: bytes | None, picture: Picture) -> Record:
         width=width,
         channels=channels,
         notes="; ".join(picture.notes),
+        format=picture.format,
+        looks=look_at(picture.pixels),
     )
 
 
 Stat = tuple[str, int, int, int]  # absolute path, size, mtime_ns, ctime_ns
+
+
+_COLUMNS = (
+    "path BLOB PRIMARY KEY, size INT, mtime INT, ctime INT, sha256 TEXT, pixels TEXT, height INT, width INT, channels INT, "
+    "notes TEXT, format TEXT, brightness REAL, contrast REAL, sharpness REAL, thumbnail BLOB"
+)
 
 
 class _ScanCache:
@@ -163,10 +180,7 @@ class _ScanCache:
     def _open(file: Path | str) -> sqlite3.Connection:
         database = sqlite3.connect(file, timeout=30)
         try:
-            database.execute(
-                f"CREATE TABLE IF NOT EXISTS scan_{VERSION} (path BLOB PRIMARY KEY, size INT, mtime INT, ctime INT, "
-                "sha256 TEXT, pixels TEXT, height INT, width INT, channels INT, notes TEXT) WITHOUT ROWID"
-            )
+            database.execute(f"CREATE TABLE IF NOT EXISTS scan_{VERSION} ({_COLUMNS})")
         except sqlite3.Error:
             database.close()
             raise
@@ -175,7 +189,7 @@ class _ScanCache:
     def find(self, stats: Sequence[Stat | None]) -> list[Record | None]:
         paths = [_key(stat) for stat in stats if stat]
         low, high = min(paths), max(paths)
-        query = f"SELECT path, size, mtime, ctime, sha256, pixels, height, width, channels, notes FROM scan_{VERSION} "
+        query = f"SELECT * FROM scan_{VERSION} "
         try:
             rows = self._db.execute(query + "WHERE path BETWEEN ? AND ?", (low, high)).fetchall()
         except sqlite3.DatabaseError:  # damaged behind its first page
@@ -183,21 +197,25 @@ class _ScanCache:
             self._start_anew()
             rows = []
         known = {row[0]: (row[1:4], row[4:]) for row in rows}
+        unknown: tuple[Any, tuple[Any, ...]] = (None, ())
         found: list[Record | None] = []
         for stat in stats:
-            state, rest = known.get(_key(stat), (None, None)) if stat else (None, None)
-            found.append(Record(None, *rest) if stat and rest and state == stat[1:] else None)
+            state, rest = known.get(_key(stat), unknown) if stat else unknown
+            fresh = stat is not None and state == stat[1:]
+            found.append(Record(*(None, *rest[:-_LOOKS], Looks(*rest[-_LOOKS:]))) if fresh else None)
         return found
 
     def add(self, rows: Sequence[tuple[Stat | None, Record | None]]) -> None:
         values = [
-            (_key(stat), *stat[1:], r.sha256, r.pixels, r.height, r.width, r.channels, r.notes)
+            (_key(stat), *stat[1:], r.sha256, r.pixels, r.height, r.width, r.channels, r.notes, r.format, *r.looks)
             for stat, r in rows
             if stat and r and r.reason is None
         ]
         # a full disk must not stop the look itself
         with contextlib.suppress(sqlite3.DatabaseError), self._db:
-            self._db.executemany(f"INSERT OR REPLACE INTO scan_{VERSION} VALUES (?,?,?,?,?,?,?,?,?,?)", values)
+            self._db.executemany(
+                f"INSERT OR REPLACE INTO scan_{VERSION} VALUES (?{',?' * _COLUMNS.count(',')})", values
+            )
 
     def close(self) -> None:
         self._db.close()

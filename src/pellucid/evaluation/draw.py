@@ -62,13 +62,16 @@ def draw_labels(picture: Image.Image, labels: Sequence[tuple[str, float]]) -> Im
 
 
 def grid_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, cell: int = 96) -> Image.Image:
-    """A contact sheet: each row a label on the left, then its pictures, each inside `cell` x `cell` pixels.
+    """A contact sheet: each row a label on the left, then its pictures, each inside a square of about `cell` pixels.
 
-    A label's first line is its name and stands bold, what follows a line break (a count) stands below it.
+    Small pictures grow by a whole factor, and the square is made to fit them: pictures of 50 pixels stand in 100. A label's first line is its name and stands bold, what follows a line break (a count) stands below it.
     Returns RGB. Raises DataError when there is no row.
     """
     if not rows:
         raise DataError("A contact sheet needs at least 1 row of pictures, but received 0. Pass one for each class.")
+    sides = sorted(max(picture.size) for _, pictures in rows for picture in pictures)
+    if sides and (side := sides[len(sides) // 2]) < cell:
+        cell = side * round(cell / side)
     size, gap = max(11, cell // 7), max(4, cell // 16)
     bold, plain = _font(size, bold=True), _font(max(10, round(0.85 * size)), bold=False)
     labels = [label.partition("\n")[::2] for label, _ in rows]

@@ -85,7 +85,9 @@ def train(
     with _new_run(dataset, out) as run, run.lock():
         tell = _observer(run, on_event)
         pack = _packed(dataset, contract, tell)
-        manifest = make_manifest(dataset, pack.records, fractions=data_config.fractions(), seed=train_config.seed)
+        manifest = make_manifest(
+            dataset, pack.records, fractions=data_config.fractions(), seed=train_config.seed, near=data_config.near
+        )
         run.write_manifest(manifest.to_rows())
         parts = _pictures(dataset, pack, manifest)
         if not (pretrained and pretrained.mean):
