@@ -135,16 +135,18 @@ def check(
     from pellucid.data.check import sample_pictures
     from pellucid.data.fix import mend
     from pellucid.data.reopen import open_with
-    from pellucid.evaluation.check_page import render_check
-    from pellucid.evaluation.draw import grid_sheet
-    from pellucid.evaluation.predict import as_image
     from pellucid.files import atomic_write, png_bytes
 
     config = DataConfig(**settings)
     dataset = open_with(data, config)
     with progress("reading pictures") as show:
+        mended = mend(dataset, fix, near=config.near, progress=show) if fix else None
         found = check_data(dataset, size=config.input_size(), near=config.near, progress=show)
     content, text = found.to_dict(), str(found)
+    if sheet or html:  # half a second to import, for those who look
+        from pellucid.evaluation.check_page import render_check
+        from pellucid.evaluation.draw import grid_sheet
+        from pellucid.evaluation.predict import as_image
     if sheet:
         rows = sample_pictures(dataset, per_class=10, picture=as_image)
         atomic_write(sheet, png_bytes(grid_sheet(rows)))
@@ -154,8 +156,7 @@ def check(
         atomic_write(html, render_check(found, dataset, picture=as_image).encode())
         content["html"] = str(html)
         text += f"\nhtml   {html}"
-    if fix:
-        mended = mend(dataset, fix, near=config.near)
+    if mended:
         content["fix"] = mended.to_dict()
         text += f"\nfix    {mended}"
     _print(content, as_json, text)

@@ -63,7 +63,9 @@ def tell(found: Check) -> list[str]:
     lines += _list("files that are no pictures, ignored", [shown(path) for path in found.ignored])
     lines += [f"Note: {note}" for note in found.notes]
     if found.mendable:
-        lines.append("A table without these, for training: --fix FILE.csv. To see them: --html FILE.html.")
+        lines.append(
+            "For training without what is unreadable, repeated, contradicting or leaking: --fix FILE.csv. To see it: --html FILE.html."
+        )
     elif not found.problems:
         lines.append("Nothing to mend was found.")
     return lines

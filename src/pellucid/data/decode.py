@@ -11,6 +11,8 @@ operator for PNG is not used: it ends the process on a wrong checksum (torchvisi
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import re
 import struct
 import sys
@@ -18,10 +20,11 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torchvision  # noqa: F401  registers torch.ops.image
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -64,8 +67,22 @@ _UNSUPPORTED = {
     "PDF": re.compile(rb"%PDF-"),
 }
 
-# torchvision.io.decode_jpeg, without its warning at every call that it will be removed (torchvision 0.29).
-_decode_jpeg = getattr(torch.ops.image, "decode_jpeg", None)
+
+def _find_decoder() -> Any:
+    """torchvision.io.decode_jpeg, without its warning at every call that it will be removed (torchvision 0.29); None where
+    it is not.
+
+    Only the library with the operator is loaded: torchvision itself takes two seconds to import.
+    """
+    spec = importlib.util.find_spec("torchvision")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for library in (*Path(folder).glob("image*.so"), *Path(folder).glob("image*.pyd")):
+            with contextlib.suppress(OSError):
+                torch.ops.load_library(library)
+    return getattr(torch.ops.image, "decode_jpeg", None)
+
+
+_decode_jpeg = _find_decoder()
 _UNCHANGED = 0  # torchvision.io.ImageReadMode.UNCHANGED.value
 
 # round(level / 257) for every level; there are no ties, because 257 is odd.

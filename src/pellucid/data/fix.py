@@ -120,7 +120,7 @@ def _reasons(dataset: Dataset, records: Sequence[Record], *, near: bool) -> dict
     found = find_duplicates(records, near=False)
     contradictions(found.exact, "same pixels as")
     straddling(found.exact, "same pixels as")
-    for cluster in map(rest, found.exact):
+    for cluster in filter(None, map(rest, found.exact)):
         reasons |= dict.fromkeys(cluster[1:], ("duplicate", f"same pixels as {items[cluster[0]].path}"))
     groups: dict[str, list[int]] = defaultdict(list)
     for i in rest(range(len(items))):

@@ -46,10 +46,13 @@ def render_check(found: Check, dataset: Dataset, *, picture: Callable[[np.ndarra
         if not clusters:
             return ""
         shown = "".join(
-            f'<div class="cards set">{cards(cluster[:_IN_SET])}</div>{_more(len(cluster), _IN_SET)}\n'
+            f'<div class="set"><div class="cards">{cards(cluster[:_IN_SET])}</div>{_more(len(cluster), _IN_SET)}</div>\n'
             for cluster in clusters[:_SETS]
         )
-        return section(f"{heading}: {len(clusters):,}", f"<p>{why}</p>\n{shown}{_more(len(clusters), _SETS)}")
+        return section(
+            f"{heading}: {len(clusters):,}",
+            f'<p>{why}</p>\n<div class="sets">{shown}</div>{_more(len(clusters), _SETS)}',
+        )
 
     def single(heading: str, why: str, entries: Sequence[Entry]) -> str:
         if not entries:

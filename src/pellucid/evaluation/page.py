@@ -170,7 +170,10 @@ svg text { font-family: inherit !important; }
 .picture { height: 8.5rem; display: grid; place-items: center; margin-bottom: 0.5rem; }
 .picture img { max-width: 100%; max-height: 8.5rem; border-radius: 3px; }
 .card .path { margin-top: 0.3rem; font-size: 0.72rem; color: var(--faint); }
-.set { padding: 0.6rem 0; border-top: 1px solid var(--line); }
+.sets { display: flex; flex-wrap: wrap; gap: 0.75rem; align-items: flex-start; }
+.set { border: 1px solid var(--line); border-radius: 8px; padding: 0.5rem; max-width: 100%; break-inside: avoid; }
+.set .cards { display: flex; flex-wrap: wrap; }
+.set .card { width: 9.5rem; }
 .strip { display: flex; gap: 0.3rem; }
 .strip img { max-width: 5rem; max-height: 5rem; border-radius: 3px; }
 .right { color: var(--accent); }
