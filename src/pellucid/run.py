@@ -94,6 +94,11 @@ class Run:
         text = "".join(json.dumps(e, ensure_ascii=True) + "\n" for e in kept)
         atomic_write(self.path / "events.jsonl", text.encode())
 
+    def remove_torn_files(self) -> None:
+        """Removes what writes that were killed half-way left behind; to be called under the lock."""
+        for file in self.path.rglob(".*.tmp"):
+            file.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keeps a second training out of this folder. Raises RunError when one is at work."""

@@ -180,7 +180,7 @@ def changed(text: str, change: Any) -> nn.Module:
         ("vanishing", "conv1", TUTORIAL, lambda x: (x.weight.zero_(), x.bias.zero_())),
         ("identical", "conv2", TUTORIAL, lambda x: (x.weight.zero_(), x.bias.zero_())),
         ("identical", "conv1", TUTORIAL, lambda x: (x.weight.fill_(0.05), x.bias.zero_())),
-        ("exploding", "conv1", "conv16,psame relu " * 8 + "globalpool", lambda x: x.weight.mul_(8)),
+        ("exploding", "conv1", "conv16,psame relu " * 8 + "globalpool", lambda x: x.weight.mul_(20)),
         ("dead", "relu2", TUTORIAL, lambda x: x.bias.sub_(2)),
         ("saturated", "tanh2", "dense64 tanh dense64 tanh", lambda x: x.weight.mul_(50)),
         ("saturated", "sigmoid1", "dense64 sigmoid", lambda x: x.weight.mul_(50)),

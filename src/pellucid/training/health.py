@@ -27,8 +27,8 @@ _RECTIFIERS = (nn.ReLU, nn.ReLU6)
 _ACTIVATIONS = (*_RECTIFIERS, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Softplus, nn.Hardswish)
 
 # The borders of a warning. Healthy runs stay far inside; docs/decisions/011-training-health.md has the figures.
-_VANISHED = 1e-4  # of the largest gradient norm of a later layer
-_EXPLODED = 1e3  # gradient norm; the loss is a mean, so a sound one is around 1
+_VANISHED = 1e-4  # gradient norm of the first layers, of that of the later ones
+_EXPLODED = 1e4  # gradient norm; the loss is a mean, so a sound one is around 1, or 100 where a batch norm follows
 _LARGE_STEP = 0.5  # change of the weights in one step as a share of their norm, median over the layers
 _WILD_STEP = 1.0  # the same, where one look is enough
 _DEAD = 0.6  # share of units that are zero for every picture
@@ -98,10 +98,11 @@ def diagnose(layers: Sequence[LayerHealth]) -> list[Complaint]:
     complain("exploding", exploded,
              "has an exploding gradient (norm {:.3g}). Use a lower --learning-rate, clip the gradients (--clip 1), or put bn "
              "after the layer.", looks=1)  # fmt: skip
-    later = [max(gradients[i:]) for i in range(len(gradients))]
-    vanished = [(most / max(gradient, 1e-30), layer)
-                for gradient, most, layer in zip(gradients, later, learning, strict=True)
-                if gradient <= _VANISHED * most]  # fmt: skip
+    vanished = []  # all layers up to here; a branch that begins at zero beside sound ones is none
+    for i, layer in enumerate(learning):
+        so_far, later = max(gradients[: i + 1]), max(gradients[i:])
+        if so_far <= _VANISHED * later:
+            vanished.append((later / max(gradients[i], 1e-30), layer))
     complain("vanishing", [] if exploded else vanished,
              "learns next to nothing: the gradient of a later layer is {:.1g} times as large. Use relu instead of sigmoid or "
              "tanh, put bn after each layer, or use fewer layers; in a network of your own, look at the first weights (He "

@@ -181,6 +181,7 @@ def resume(
     device = pick_device(train_config.device)
     contract = PixelContract.from_dict(content["contract"])
     with reproducible(train_config.deterministic), run.lock():
+        run.remove_torn_files()
         checkpoint = newest_checkpoint(run.path / "checkpoints")
         run.rewind_events(checkpoint.numbers["step"] if checkpoint else 0)
         tell = _observer(run, on_event)
