@@ -32,7 +32,7 @@ _ZOOM = 0.95  # a second comparison is with the middle of the picture, for copie
 _SIDES, _AGREES = (32.0, 64.0), (0.94, 0.97)
 _LEVELS = 8  # between the darkest and the brightest place; what has fewer shows nothing
 _RANK, _SHARE = 20, 0.25  # see _required
-_SAMPLE = 500
+_SAMPLE, _MANY = 500, 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,14 +115,13 @@ def _similarity(
 def _required(small: torch.Tensor, whole: torch.Tensor) -> float:
     """The agreement that this set asks for, whatever the resolution: where a picture agrees to 0.94 with its 20th neighbour,
     as among cells, 0.97 says nothing. A tenth of the sampled pictures come at least as near to their 20th neighbour as the
-    value from which the distance to 1 is shortened to a quarter. 0 for fewer than 40 pictures, which have few pairs.
+    value from which the distance to 1 is shortened to a quarter. 0 for fewer than 200 pictures, which have few pairs.
     """
     n = len(whole)
-    rank = min(_RANK, n // 10)
-    if rank < 4:
+    if n < _MANY:
         return 0.0
     rows = torch.from_numpy(np.unique(np.linspace(0, n - 1, _SAMPLE).astype(np.int64)))
-    neighbour = _similarity(whole, whole, rows, 0, n, later_only=False).topk(rank).indices[:, -1]
+    neighbour = _similarity(whole, whole, rows, 0, n, later_only=False).topk(_RANK).indices[:, -1]
     agreement = _agreement(small, torch.stack((rows, neighbour), 1).numpy(), 1.0)
     return 1 - _SHARE * (1 - float(np.quantile(agreement, 0.9)))
 
@@ -133,14 +132,15 @@ def _agreement(small: torch.Tensor, pairs: np.ndarray, zoom: float) -> np.ndarra
     `zoom` is the share of the first that the second is taken to show, before that is improved.
     """
     found = [np.zeros(0, np.float32)]
-    for part in np.array_split(pairs, -(-len(pairs) // 1024) or 1):
+    for part in (pairs[k : k + 1024] for k in range(0, len(pairs), 1024)):
         first, second = small[part[:, 0]].float(), small[part[:, 1]].float()
         wanted, window = _spectrum(second, _FINE), _start(len(part), zoom)
         window = _aligned(F.avg_pool2d(first, 2), F.avg_pool2d(second, 2), window, steps=2)
         agreement = (_spectrum(_window(first, window), _FINE) * wanted).sum(1)
         close = agreement >= _CLOSE
-        window = _aligned(first[close], second[close], window[close], steps=1)
-        agreement[close] = (_spectrum(_window(first[close], window), _FINE) * wanted[close]).sum(1)
+        if close.any():
+            window = _aligned(first[close], second[close], window[close], steps=1)
+            agreement[close] = (_spectrum(_window(first[close], window), _FINE) * wanted[close]).sum(1)
         found.append(agreement.numpy())
     return np.concatenate(found)
 
