@@ -46,7 +46,7 @@ def test_a_clock_decides_nothing_in_a_deterministic_training() -> None:
 
 def weights(folder: Path, threads: int, data: pellucid.Dataset, **settings: Any) -> bytes:
     torch.set_num_threads(threads)
-    run = pellucid.train(data, out=folder, epochs=2, shift=1, flip="none", **settings)
+    run = pellucid.train(data, out=folder, epochs=2, augment="shift1", **settings)
     return (run.path / "model" / "model.safetensors").read_bytes()
 
 
