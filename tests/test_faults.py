@@ -31,7 +31,7 @@ loop._CHECKPOINT_SECONDS = 0.0
 from pellucid.cli import main
 main()
 """
-SETTINGS = ("--epochs", 40, "--precision", "fp32", "--batch-size", 16, "--flip", "none", "--model", "conv16 relu dense256 relu dense256")  # fmt: skip
+SETTINGS = ("--epochs", 40, "--precision", "fp32", "--batch-size", 16, "--augment", "none", "--model", "conv16 relu dense256 relu dense256")  # fmt: skip
 MODEL = "model/model.safetensors"
 
 

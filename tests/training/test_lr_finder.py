@@ -52,8 +52,9 @@ def test_the_steepest_place_is_found(middle: float) -> None:
         (np.linspace(2.3, 0.5, 100).tolist(), "still falls at the highest rate"),
         ([2.3] * 10 + [float("nan")], "exploded after 10 steps"),
         ([2.3, float("inf")], "exploded after 1 steps"),
+        ([float("nan")], "exploded after 0 steps"),
     ],
-    ids=["noise", "still-falling", "too-soon", "at-once"],
+    ids=["noise", "still-falling", "too-soon", "at-once", "never"],
 )
 def test_a_curve_without_a_clear_answer_says_so(losses: list[float], why: str) -> None:
     curve = suggest(RATES[: len(losses)].tolist(), losses)
@@ -61,6 +62,7 @@ def test_a_curve_without_a_clear_answer_says_so(losses: list[float], why: str) -
     assert "no clear answer" in curve.why
     assert why in curve.why
     json.dumps(curve.to_dict(), allow_nan=False)
+    assert curve.png().startswith(b"\x89PNG")
 
 
 def test_an_explosion_is_seen_and_noise_is_none() -> None:

@@ -61,10 +61,10 @@ class LearningRateCurve:
         axes.semilogx(self.rates, self.smoothed, color="#0072b2", label="smoothed")
         if self.rate is not None:
             axes.axvline(self.rate, color="#b84d00", linestyle="--", label=f"suggested: {self.rate:.2g}")
-        low, high = min(self.smoothed), max(self.smoothed[0], *self.losses[:_FEWEST])
-        axes.set(
-            xlabel="learning rate", ylabel="training loss", ylim=(low - 0.1 * (high - low), high + 0.6 * (high - low))
-        )
+        axes.set(xlabel="learning rate", ylabel="training loss")
+        if self.losses:
+            low, high = min(self.smoothed), max(self.smoothed[0], *self.losses[:_FEWEST])
+            axes.set_ylim(low - 0.1 * (high - low) - 1e-6, high + 0.6 * (high - low))
         axes.set_title(self.why, fontsize=9, wrap=True)
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
