@@ -131,7 +131,7 @@ def _classes(found: Check, dataset: Dataset, picture: Callable[[np.ndarray], Ima
         images = "".join(f'<img alt="" src="{data_uri(image)}">' for image in samples[k][1])
         rows.append((safe(name), f"{n:,}", f'<div class="strip">{images}</div>'))
     kind = {CLASS: "Class", LABELS: "Label"}.get(found.task, "Number")
-    body = table((kind, "Pictures", "Some of them"), rows)
+    body = table((kind, "Pictures", ""), rows)
     return section("What is shown", body + _more(len(heaps), _CLASSES))
 
 
