@@ -30,7 +30,7 @@ NETWORKS = [
         2,
     ),
     ("lenet", 32, 1),
-    ("xception", 64, 3),
+    ("tutorial-6-16", 32, 3),
     ("alexnet", 64, 1),
     ("resnet18", 64, 3),
     ("mobilenetv2_100", 64, 1),
