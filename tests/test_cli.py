@@ -114,6 +114,23 @@ def test_the_main_job(cli: Cli, photos: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 180
 
 
+def test_check_shows_and_mends(cli: Any, photos: Path, tmp_path: Path) -> None:
+    (photos / "zero" / "empty.png").write_bytes(b"")
+    table, html = tmp_path / "good.csv", tmp_path / "page.html"
+    code, out, err = cli("check", photos, "--fix", table, "--html", html, "--json")
+    assert code == 0, err
+    content = json.loads(out)
+    assert content["fix"]["file"] == str(table)
+    assert content["fix"]["left_out"] == {"unreadable": 1}
+    assert "file is empty (0 bytes)" in html.read_text()
+    code, out, err = cli("check", table, "--no-near")
+    assert code == 0, err
+    assert "Nothing to mend was found." in out
+    code, out, err = cli("check", photos, "--fix", table)
+    assert code == 1
+    assert "ConfigError" in err and "is not overwritten" in err
+
+
 def test_the_same_command_twice_gives_the_same_bits(cli: Cli, photos: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert cli("train", photos, *QUICK, "--out", tmp_path / name)[0] == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from pellucid.data.check import check, sample_pictures
 from pellucid.data.dataset import Dataset, from_arrays, open_dataset
@@ -22,6 +23,13 @@ def save(file: Path, pixels: np.ndarray) -> Path:
 
 def noise(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape or (8, 8), dtype=np.uint8)
+
+
+def scene(seed: int, height: int = 80, width: int = 100) -> np.ndarray:
+    """uint8 (80, 100): clouds whose amplitudes fall with the frequency, as those of photographs do."""
+    rng = np.random.default_rng(seed)
+    clouds = sum(sigma * gaussian_filter(rng.standard_normal((height, width)), sigma) for sigma in (1, 2, 4, 8, 16))
+    return (127 + 50 * (clouds - clouds.mean()) / clouds.std()).clip(0, 255).astype(np.uint8)
 
 
 def grown(root: Path, **counts: int) -> Path:
@@ -141,6 +149,38 @@ def test_nothing_readable_is_told_without_failing(tmp_path: Path) -> None:
     assert (found.pictures, found.sizes, found.crop, len(found.unreadable)) == (0, {}, {}, 2)
     assert json.loads(json.dumps(found.to_dict()))["images"] == 0
     assert "0 readable pictures" in str(found)
+
+
+def test_near_duplicates_are_told_apart_from_exact_ones(tmp_path: Path) -> None:
+    """Scene 0 twice and smaller, all under one class; scene 1 in train and, brighter, in test; scene 2 under two classes."""
+    for i in range(22):
+        save(tmp_path / "train" / "cat" / f"{i:02}.png", scene(i))
+        save(tmp_path / "train" / "dog" / f"{50 + i}.png", scene(50 + i))
+        save(tmp_path / "test" / "cat" / f"{100 + i}.png", scene(100 + i))
+        save(tmp_path / "test" / "dog" / f"{150 + i}.png", scene(150 + i))
+    save(tmp_path / "train" / "cat" / "copy.png", scene(0))
+    Image.fromarray(scene(0)).resize((50, 40)).save(tmp_path / "train" / "cat" / "small.png")
+    save(tmp_path / "test" / "cat" / "bright.png", np.minimum(scene(1) * 1.2, 255).astype(np.uint8))
+    Image.fromarray(scene(2)).save(tmp_path / "train" / "dog" / "again.jpg", quality=60)
+    found = check(open_dataset(tmp_path))
+    assert found.duplicates == (("train/cat/00.png", "train/cat/copy.png"),)
+    assert as_sets(found.near) == {
+        frozenset({"train/cat/00.png", "train/cat/copy.png", "train/cat/small.png"}),
+        frozenset({"train/cat/01.png", "test/cat/bright.png"}),
+        frozenset({"train/cat/02.png", "train/dog/again.jpg"}),
+    }
+    assert as_sets(found.near_leaks) == {frozenset({("test/cat/bright.png", "test"), ("train/cat/01.png", "train")})}
+    assert as_sets(found.near_conflicts) == {frozenset({("train/cat/02.png", "cat"), ("train/dog/again.jpg", "dog")})}
+    assert found.conflicts == found.leaks == ()
+    assert (
+        found.mendable == 3
+    )  # the copy, the leak and the conflict; a smaller one in the same split and class does no harm
+    content = found.to_dict()
+    assert content["duplicates"]["near"] == [list(cluster) for cluster in found.near]
+    assert len(content["leaks"]) == len(content["conflicts"]) == 1
+    without = check(open_dataset(tmp_path), near=False)
+    assert without.near == without.near_leaks == without.near_conflicts == ()
+    assert without.duplicates == found.duplicates
 
 
 # Sizes, and what a crop would hide

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -121,6 +123,12 @@ def test_every_small_png_gives_back_its_pixels(height: int, width: int, channels
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
 def test_every_compression_of_tiff_gives_back_its_pixels(compression: str) -> None:
     assert np.array_equal(decode(encode(scene(), "TIFF", compression=compression)).pixels, scene())
+
+
+def test_the_operator_is_found_without_importing_torchvision() -> None:
+    code = "import sys; from pellucid.data import decode; print(decode._decode_jpeg is not None, 'torchvision' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 @pytest.mark.parametrize("torchvision", [True, False])

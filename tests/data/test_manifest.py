@@ -15,6 +15,7 @@ from PIL import Image
 
 from pellucid.config import DataConfig
 from pellucid.data.dataset import Dataset, from_arrays, open_dataset
+from pellucid.data.looks import Looks
 from pellucid.data.manifest import LEAKED, SPLITS, UNREADABLE, USED, Manifest, make_manifest, restore_manifest
 from pellucid.data.reopen import open_with, reopen
 from pellucid.data.scan import Record, scan
@@ -264,6 +265,44 @@ def test_splits_without_a_training_part_are_refused() -> None:
     data, records = data_of(["cat", "dog"] * 10, splits=["test"] * 20)
     with pytest.raises(SplitError, match="usable pictures of 0 classes: none"):
         make_manifest(data, records)
+
+
+# Near duplicates
+
+
+def scenes(copies: dict[int, list[int]], total: int) -> list[Record]:
+    """Records of `total` pictures; each number in `copies` is followed by others that show the same in a darker picture."""
+    rng = np.random.default_rng(0)
+    shown = {i: rng.integers(50, 256, (8, 8)).repeat(4, 0).repeat(4, 1) for i in range(total)}
+    for original, others in copies.items():
+        shown |= dict.fromkeys(others, shown[original] * 0.8)
+    looks = [Looks(thumbnail=shown[i].astype(np.uint8).tobytes()) for i in range(total)]
+    return [
+        Record(sha256=f"{i}", pixels=f"{i}", height=64, width=64, channels=1, looks=look)
+        for i, look in enumerate(looks)
+    ]
+
+
+def test_near_duplicates_stay_together_in_new_splits_unless_told_otherwise() -> None:
+    data, _ = data_of(["cat", "dog"] * 30)
+    copies = {i: [i + 20, i + 40] for i in range(20)}  # of one class each, since 20 and 40 are even
+    records = scenes(copies, 60)
+    together = split_of(make_manifest(data, records))
+    assert all(together[i] == together[i + 20] == together[i + 40] for i in range(20))
+    assert any("20 sets of nearly the same picture" in note for note in make_manifest(data, records).notes)
+    apart = split_of(make_manifest(data, records, near=False))  # the negative control
+    assert not all(apart[i] == apart[i + 20] == apart[i + 40] for i in range(20))
+
+
+def test_near_duplicates_stay_together_where_only_validation_is_made_and_given_splits_stay() -> None:
+    splits = ["train"] * 40 + ["test"] * 20
+    data, _ = data_of(["cat", "dog"] * 30, splits=splits)
+    manifest = make_manifest(data, scenes({i: [i + 20, i + 40] for i in range(20)}, 60))
+    found = split_of(manifest)
+    assert all(found[i] == found[i + 20] for i in range(20))
+    assert set(found[:40]) == {"train", "validation"}
+    assert found[40:] == ["test"] * 20
+    assert manifest.count(LEAKED) == 0
 
 
 # Fingerprint

@@ -20,6 +20,7 @@ from PIL import Image
 from pellucid.data import scan as scanning
 from pellucid.data.dataset import Dataset, from_arrays, open_dataset
 from pellucid.data.decode import Picture
+from pellucid.data.looks import look_at
 from pellucid.data.scan import in_threads, is_mostly_known, scan
 from pellucid.errors import PictureError
 
@@ -95,6 +96,19 @@ def test_what_decoding_noted_is_kept_and_comes_back_from_the_cache(tmp_path: Pat
     first = scan(data)
     assert [record.notes for record in first] == ["transparent: laid on white", "16-bit scaled to 8-bit"]
     assert scan(data) == first
+
+
+def test_format_and_looks_come_back_from_the_cache(tmp_path: Path, decoded: list[bytes]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    save(tmp_path / "a" / "1.png", pixels)
+    save(tmp_path / "b" / "2.bmp", pixels)
+    data = open_dataset(tmp_path)
+    first = scan(data)
+    assert [record.format for record in first] == ["PNG", "BMP"]
+    assert [record.side for record in first] == [30, 30]
+    assert first[0].looks == look_at(pixels)
+    assert scan(data) == first
+    assert len(decoded) == 2
 
 
 # What makes pictures the same

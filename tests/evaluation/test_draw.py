@@ -106,6 +106,15 @@ def test_a_contact_sheet_holds_every_picture_in_its_row():
     assert all((half < 100).any() for half in np.array_split(labels, 2))
 
 
+@pytest.mark.parametrize(("side", "cell"), [(50, 100), (8, 96), (60, 120), (70, 70), (96, 96), (300, 96)])
+def test_small_pictures_fill_their_places(side, cell):
+    """The square is the whole multiple of the side nearest to 96; pictures that are larger are shrunk to 96."""
+    sheet = np.asarray(grid_sheet([("", [Image.new("RGB", (side, side), "black")] * 3)]))
+    gap = 6 if cell == 96 else max(4, cell // 16)
+    assert sheet.shape[0] == cell + 2 * gap
+    assert (sheet == 0).all(-1).sum() == 3 * cell * cell
+
+
 def test_a_long_name_does_not_run_into_the_pictures():
     sheet = np.asarray(grid_sheet([("x" * 300, [Image.new("RGB", (96, 96), "white")]), ("", [])]))
     assert sheet.shape[1] < 5 * 96
