@@ -98,13 +98,14 @@ def check(folder: Path) -> Row:
     data = unpacked("cifar10-jpeg", folder)
     shutil.rmtree(folder / "cache", ignore_errors=True)
     text, seconds, peak = run("check", str(data), "--json", folder=folder)
+    again = sorted(run("check", str(data), folder=folder)[1] for _ in range(3))
     return Row(
         "check",
         f"pellucid check {data.name}",
         seconds,
         peak,
-        f"{json.loads(text)['images']:,} files",
-        "under 60 s",
+        f"{json.loads(text)['images']:,} files; again {again[1]:.1f} s",
+        "under 90 s, again under 5 s",
     )
 
 

@@ -60,7 +60,7 @@ def test_every_finding_has_a_section_with_its_pictures(tmp_path: Path) -> None:
     Image.new("L", (8, 8), 9).save(tmp_path / "train" / "cat" / "blank.png")
     seen = Seen(page(tmp_path))
     assert seen.headings == [
-        "Classes", "The same picture under two classes: 1", "The same picture in two splits: 1", "Unreadable: 1",
+        "What is shown", "The same picture under two classes: 1", "The same picture in two splits: 1", "Unreadable: 1",
         "The same picture more than once: 2", "Blank: 1", "How it was made",
     ]  # fmt: skip
     images = sum(tag == "img" for tag, _ in seen.tags)
@@ -74,7 +74,7 @@ def test_a_sound_data_set_has_only_its_classes(tmp_path: Path) -> None:
         save(tmp_path / "cat" / f"{i}.png", i)
         save(tmp_path / "dog" / f"{i}.png", 50 + i)
     seen = Seen(page(tmp_path))
-    assert seen.headings == ["Classes", "How it was made"]
+    assert seen.headings == ["What is shown", "How it was made"]
     assert "Nothing to mend was found." in seen.text
 
 
