@@ -94,3 +94,14 @@ def test_manifest_keeps_any_name(tmp_path: Path) -> None:
     run.write_manifest(rows)
     assert run.read_manifest() == rows
     assert json.loads(json.dumps(run.read_manifest())) == rows
+
+
+def test_what_killed_writes_left_behind_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    run = create_run("x", {}, out=tmp_path / "run")
+    torn = [run.path / ".run.json.77.tmp", run.path / "checkpoints" / ".best.safetensors.77.tmp"]
+    kept = [run.path / "run.json", run.path / "checkpoints" / "best.safetensors", run.path / "notes.tmp"]
+    for file in (*torn, *kept[1:]):
+        file.write_text("half")
+    run.remove_torn_files()
+    assert not any(file.exists() for file in torn)
+    assert all(file.exists() for file in kept)
