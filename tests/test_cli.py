@@ -232,11 +232,11 @@ def as_before_policies(run: Run) -> None:
 def test_resume_refuses_other_pictures(cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pellucid.training import pipeline
 
-    real = pipeline._fit_and_save
-    monkeypatch.setattr(pipeline, "_fit_and_save", lambda work, recipe: work.run.update(state="running"))
+    real = pipeline.fit_and_save
+    monkeypatch.setattr(pipeline, "fit_and_save", lambda work, recipe: work.run.update(state="running"))
     with pytest.raises(KeyError):  # the summary needs what the fit would have written
         cli("train", photos, *QUICK, "--out", tmp_path / "run")
-    monkeypatch.setattr(pipeline, "_fit_and_save", real)
+    monkeypatch.setattr(pipeline, "fit_and_save", real)
     (photos / "zero" / "ünï 7.png").unlink()
     code, _, err = cli("train", "--resume", tmp_path / "run")
     assert code == 1

@@ -245,3 +245,15 @@ def test_pictures_of_the_training_are_told_when_measured_on(own: tuple[Run, Path
     run, folder = own
     used = sum(row["split"] != "test" for row in run.read_manifest())
     assert any(note.startswith(f"{used} of ") and "too good" in note for note in evaluate(run, folder).notes)
+
+
+def test_arrays_are_trained_on_as_they_are(
+    tmp_path: Path, unseen: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, names = unseen
+    run = pellucid.train((images, names.tolist()), out=tmp_path / "run", **SETTINGS)
+    assert run.read()["classes"] == sorted({*NAMES, "three"})
+    assert evaluate(run, from_arrays(images, names.tolist())).n == len(images)
+    with pytest.raises(DataError) as told:  # says how many there are of each, and does not print the pictures
+        pellucid.train((images, names.tolist()[:5]), out=tmp_path / "other", **SETTINGS)
+    assert len(str(told.value)) < 300

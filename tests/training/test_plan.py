@@ -303,12 +303,13 @@ def test_of_equal_precision_the_faster_layout() -> None:
 
 
 def recipe_for(
-    pictures: Pictures, *, seconds_left: float | None = None, network: str = "fastnet-4", **settings: Any
-) -> Recipe:
+    pictures: Pictures, *, seconds_left: float | None = None, network: str = "fastnet-4",
+    module: nn.Module | None = None, **settings: Any
+) -> Recipe:  # fmt: skip
     config = TrainConfig(**settings)
     family = "fastnet" if network.startswith("fastnet") else "timm"
     recipe, why = plan_recipe(
-        Architecture(family, network), nn.Identity(), pictures, contract=GREY, classes="0123456789", config=config,
+        Architecture(family, network), module or nn.Identity(), pictures, contract=GREY, classes="0123456789", config=config,
         pretrained=False, seconds_left=seconds_left, device=CPU,
     )  # fmt: skip
     assert why
@@ -336,6 +337,17 @@ def test_what_was_left_open(pictures: Pictures, known_speed: Callable[..., None]
     assert (recipe.optimizer, recipe.label_smoothing) == ("sgd", 0.1)
     assert recipe.augmentation == Augmentation("shift1")  # a mirrored 7 is no 7
     assert recipe_for(pictures, network="resnet18").optimizer == "adamw"
+
+
+def test_sgd_takes_the_rate_of_the_network_it_trains(pictures: Pictures, known_speed: Callable[..., None]) -> None:
+    known_speed(fp32=0.01)
+
+    def rate(network: str, module: nn.Module) -> float:
+        return recipe_for(pictures, network=network, module=module, optimizer="sgd", batch_size=256).learning_rate
+
+    assert rate("fastnet-4", nn.Identity()) == pytest.approx(0.375)
+    assert rate("resnet18", nn.BatchNorm2d(1)) == pytest.approx(0.1)  # He et al. 2016
+    assert rate("vgg11", nn.Conv2d(1, 1, 1)) == pytest.approx(0.02)  # Krizhevsky et al. 2012
 
 
 def test_a_batch_is_never_larger_than_the_training_part(pictures: Pictures, known_speed: Callable[..., None]) -> None:

@@ -11,7 +11,9 @@ from pellucid.data.dataset import Dataset, open_dataset
 from pellucid.errors import RunError
 
 
-def open_with(source: str, config: DataConfig, *, progress: Callable[[int, int], None] | None = None) -> Dataset:
+def open_with(
+    source: str | Path | tuple[Any, Any], config: DataConfig, *, progress: Callable[[int, int], None] | None = None
+) -> Dataset:
     """`open_dataset` with the options of a DataConfig."""
     return open_dataset(
         source, path_column=config.path_column, label_column=config.label_column, split_column=config.split_column,

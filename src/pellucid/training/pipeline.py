@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
-
-import numpy as np
-import torch
-from torch import nn
 
 from pellucid.config import DataConfig, ModelConfig, TrainConfig
 from pellucid.data.contract import PixelContract
@@ -28,37 +20,32 @@ from pellucid.data.manifest import UNREADABLE, Manifest, make_manifest, restore_
 from pellucid.data.pack import Pack, open_pack
 from pellucid.data.reopen import open_with, reopen
 from pellucid.data.scan import remarks
-from pellucid.data.task import NUMBER, Task, conformal_margin
+from pellucid.data.task import Task
 from pellucid.data.wording import counted
-from pellucid.device import describe_machine, pick_device, reproducible, seed_everything
-from pellucid.errors import ConfigError, RunError, StorageError, TrainingError, UnknownNameError, nearest
-from pellucid.evaluation.headline import headline
+from pellucid.device import describe_machine, pick_device, reproducible
+from pellucid.errors import ConfigError, RunError, UnknownNameError, nearest
 from pellucid.files import atomic_write
-from pellucid.model.classifier import Classifier
-from pellucid.model.fastnet import FastNet
-from pellucid.model.pretrained import Pretrained, find_pretrained
-from pellucid.model.zoo import Architecture, build
+from pellucid.model.pretrained import find_pretrained
+from pellucid.model.zoo import Architecture
 from pellucid.run import Run, create_run
 from pellucid.training.checkpoint import newest_checkpoint
-from pellucid.training.loop import OnEvent, Recipe, fit
+from pellucid.training.loop import OnEvent, Recipe
 from pellucid.training.lr_finder import find_learning_rate
 from pellucid.training.objective import refuse_for_numbers
 from pellucid.training.plan import (
     choose_architecture,
     choose_contract,
-    fastest,
-    measure_speed,
     plan_recipe,
     require_model,
     require_policy,
     sample_shapes,
     with_statistics,
 )
-from pellucid.training.transfer import HeadFit, fit_head
+from pellucid.training.work import Work, closing_seconds, fit_and_save
 
 
 def train(
-    data: str | Path | Dataset,
+    data: str | Path | tuple[Any, Any] | Dataset,
     *,
     out: str | Path | None = None,
     on_event: OnEvent | None = None,
@@ -67,7 +54,7 @@ def train(
 ) -> Run:
     """Trains a classifier and returns its run folder.
 
-    `data` is a folder, a zip, a table, 'digits' or a Dataset; `settings` are the fields of DataConfig, ModelConfig and
+    `data` is whatever `open_dataset` opens, or a Dataset; `settings` are the fields of DataConfig, ModelConfig and
     TrainConfig (model="resnet18", time_limit="10m", seed=1 ...). `on_event` is told everything that happens. A time limit
     counts from `started`, a reading of time.monotonic(), by default now.
     Raises DataError, SplitError, UnknownNameError, WeightsError, ShapeError, StorageError; TrainingError when the loss
@@ -82,7 +69,7 @@ def train(
     if model_config.weights not in (None, "none"):
         pretrained = find_pretrained(str(model_config.weights), model_config.model)
     getting = _fetching(data, on_event)
-    dataset = data if isinstance(data, Dataset) else open_with(str(data), data_config, progress=getting)
+    dataset = data if isinstance(data, Dataset) else open_with(data, data_config, progress=getting)
     if isinstance(data, Dataset) and data_config.task not in (None, data.task.kind):
         raise ConfigError(
             f"task is '{data_config.task}', but the data set was opened with task '{data.task.kind}'. Say it when opening: "
@@ -114,7 +101,7 @@ def train(
             model_config.model, pretrained=pretrained, contract=contract, num_classes=len(dataset.classes),
             num_pictures=len(parts["train"]), config=train_config, seconds_left=_left(started, limit), device=device,
         )  # fmt: skip
-        work = _Work(
+        work = Work(
             dataset, task, pack, parts, contract, architecture, pretrained, train_config, device, run, tell, started, limit
         )  # fmt: skip
         freeze = model_config.freeze
@@ -145,7 +132,7 @@ def train(
             parameters=sum(p.numel() for p in work.new_module().parameters()), environment=describe_machine(device),
         )  # fmt: skip
         tell({"event": "plan", "reasons": reasons})
-        _fit_and_save(work, recipe)
+        fit_and_save(work, recipe)
     return run
 
 
@@ -192,7 +179,7 @@ def resume(
         recipe = content["recipe"] and Recipe.from_dict(content["recipe"])
         tell({"event": "resumed", "step": checkpoint.numbers["step"] if checkpoint else 0})
         architecture = Architecture(**content["architecture"])
-        work = _Work(  # no limit: the number of steps stays the one that was planned
+        work = Work(  # no limit: the number of steps stays the one that was planned
             dataset,
             task,
             pack,
@@ -207,42 +194,11 @@ def resume(
             started,
             None,
         )
-        _fit_and_save(work, recipe, checkpoint=checkpoint, seconds_before=content.get("seconds", 0.0))
+        fit_and_save(work, recipe, checkpoint=checkpoint, seconds_before=content.get("seconds", 0.0))
     return run
 
 
-@dataclass(frozen=True, eq=False)
-class _Work:
-    """What fitting needs, prepared by `train` or `resume`."""
-
-    dataset: Dataset
-    task: Task  # with what was fitted on the training part
-    pack: Pack
-    parts: dict[str, Pictures]
-    contract: PixelContract
-    architecture: Architecture
-    pretrained: Pretrained | None
-    config: TrainConfig
-    device: torch.device
-    run: Run
-    tell: OnEvent
-    started: float
-    limit: float | None
-
-    def new_module(self) -> nn.Module:
-        """The network before training: seeded, whitened or with the pretrained weights."""
-        seed_everything(self.config.seed)
-        shape = (self.contract.channels, self.contract.height, self.contract.width)
-        module = build(self.architecture, input_shape=shape, num_classes=len(self.dataset.classes))
-        if self.pretrained:
-            self.pretrained.load_into(module)
-        elif isinstance(module, FastNet):
-            some = self.parts["train"].subset(2000, seed=0)
-            module.start_from(self.contract.tensor(torch.from_numpy(some.pixels[some.indices])))
-        return module
-
-
-def _with_found_rate(work: _Work, recipe: Recipe) -> tuple[Recipe, str]:
+def _with_found_rate(work: Work, recipe: Recipe) -> tuple[Recipe, str]:
     """The recipe with the learning rate that a trial suggests, and why; leaves the curve in the run."""
 
     def progress(done: int, total: int) -> None:
@@ -267,102 +223,8 @@ def _with_found_rate(work: _Work, recipe: Recipe) -> tuple[Recipe, str]:
     return replace(recipe, learning_rate=rate), f"learning rate {rate:.2g}: {why} ({picture})"
 
 
-def _fit_and_save(work: _Work, recipe: Recipe | None, *, checkpoint: Any = None, seconds_before: float = 0.0) -> None:
-    run, tell = work.run, work.tell
-    run.update(state="running")
-    module = work.new_module()
-    deadline = None
-    if work.limit is not None:
-        deadline = work.started + work.limit - _closing_seconds(work.limit)
-        if recipe:
-            deadline -= _seconds_of_validation(work, module)
-    fitted = None
-    with _interruptible() as should_stop, _told_how_to_go_on(run):
-        if recipe is None:
-            fitted = _fit_last_layer(work, module, deadline, should_stop)
-            stopped, epochs = "done" if fitted else "interrupted", None
-        else:
-            result = fit(
-                module, work.parts["train"], work.parts["validation"], contract=work.contract, recipe=recipe,
-                device=work.device, folder=run.path / "checkpoints", on_event=tell, resume=checkpoint,
-                deadline=deadline, should_stop=should_stop, task=work.task,
-            )  # fmt: skip
-            stopped, epochs = result.stopped, result.epochs
-            if stopped == "interrupted" and not result.best:
-                stopped = "interrupted before the first validation"
-    seconds = seconds_before + time.monotonic() - work.started
-    summary: dict[str, Any] = {"seconds": round(seconds, 2), "epochs": epochs and round(epochs, 3)}
-    if stopped in ("done", "early", "interrupted", "diverged") and (recipe or stopped == "done"):
-        origin = work.pretrained.origin if work.pretrained else "trained from scratch"
-        classifier = Classifier(
-            module, work.dataset.classes, work.contract, work.architecture, {"origin": origin}, work.task
-        )
-        classifier, summary["valid"] = _validated(
-            classifier, work.parts["validation"], work.dataset.targets(), fitted.logits if fitted else None
-        )
-        classifier.save(run.path / "model")
-        summary["seconds"] = round(seconds_before + time.monotonic() - work.started, 2)
-    state = "finished" if stopped in ("done", "early") else stopped.split()[0]
-    run.update(state=state, **summary)
-    tell({"event": state, **summary})
-    if state == "diverged":
-        raise TrainingError(
-            f"The loss is no longer a number, so the training was stopped. The best weights so far are kept in '{run}'. "
-            "Use a lower --learning-rate, clip the gradients (--clip 1), or --precision fp32."
-        )
-
-
-def _fit_last_layer(
-    work: _Work, module: nn.Module, deadline: float | None, should_stop: Callable[[], bool]
-) -> HeadFit | None:
-    assert work.pretrained is not None
-    weights = hashlib.sha256(work.pretrained.file.read_bytes()).hexdigest()
-    speed = measure_speed(work.architecture, module, work.contract, 32, work.device, work.config, training=False)
-    precision, _ = fastest(speed)
-    return fit_head(
-        module, work.parts["train"], work.parts["validation"], contract=work.contract,
-        num_classes=len(work.dataset.classes), key=f"{weights} {work.pack.file.name}", device=work.device,
-        precision=precision, balanced=work.config.class_weights == "balanced", seed=work.config.seed,
-        on_event=work.tell, task=work.task, deadline=deadline, should_stop=should_stop,
-    )  # fmt: skip
-
-
-def _validated(
-    classifier: Classifier, valid: Pictures, targets: np.ndarray, logits: np.ndarray | None
-) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier with the margin of its numbers, and the task's metric with its interval on the validation part.
-
-    Without `logits` of these pictures they are looked at in full precision, as `predict` does.
-    """
-    answers = _answers(classifier, valid) if logits is None else classifier.answers(torch.from_numpy(logits))
-    truth, task = targets[valid.indices], classifier.task
-    if task.kind == NUMBER:
-        classifier = replace(classifier, task=replace(task, margin=conformal_margin((answers - truth)[:, 0])))
-    return classifier, {"n": len(valid), task.metric: headline(task, truth, answers).to_dict()}
-
-
-def _answers(classifier: Classifier, pictures: Pictures) -> np.ndarray:
-    parts = np.array_split(pictures.indices, -(-len(pictures) // 1024))
-    return np.concatenate([classifier.predict_proba(pictures.pixels[rows]) for rows in parts])
-
-
-def _closing_seconds(limit: float) -> float:
-    """Time kept back for saving and for the end of the process."""
-    return 1.0 + 0.02 * limit
-
-
-def _seconds_of_validation(work: _Work, module: nn.Module) -> float:
-    """How long the last validation will take, from a part of it."""
-    valid = work.parts["validation"]
-    part = valid.subset(max(64, len(valid) // 16), seed=0)
-    classifier = Classifier(module, work.dataset.classes, work.contract, work.architecture)
-    started = time.monotonic()
-    _answers(classifier, part)
-    return (time.monotonic() - started) * len(valid) / len(part)
-
-
 def _left(started: float, limit: float | None) -> float | None:
-    return None if limit is None else max(started + limit - _closing_seconds(limit) - time.monotonic(), 1.0)
+    return None if limit is None else max(started + limit - closing_seconds(limit) - time.monotonic(), 1.0)
 
 
 def _split_settings(settings: dict[str, Any]) -> tuple[DataConfig, ModelConfig, TrainConfig]:
@@ -459,33 +321,3 @@ def _tell_data(
         "notes": [*dataset.notes, *manifest.notes, *told],
         "input": f"{contract.channels}x{contract.height}x{contract.width}: {why_contract}",
     })  # fmt: skip
-
-
-@contextmanager
-def _told_how_to_go_on(run: Run) -> Iterator[None]:
-    try:
-        yield
-    except StorageError as error:
-        raise StorageError(f"{error} Then go on with: pellucid train --resume {run}") from error
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask the training to stop at the next step; a second one stops at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    before = [signal.signal(number, handler) for number in numbers]
-    try:
-        yield asked.is_set
-    finally:
-        for number, old in zip(numbers, before, strict=True):
-            signal.signal(number, old)

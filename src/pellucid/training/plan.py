@@ -294,7 +294,7 @@ def plan_recipe(
     why.append(f"{steps / steps_per_epoch:.3g} epochs of {steps_per_epoch} steps with {batch} pictures")
 
     optimizer = config.optimizer or ("sgd" if architecture.family == "fastnet" else "adamw")
-    rate, decay = _rate_and_decay(optimizer, batch, pretrained)
+    rate, decay = _rate_and_decay(optimizer, batch, architecture, module, pretrained)
     rate = rate if config.learning_rate is None else config.learning_rate
     decay = decay if config.weight_decay is None else config.weight_decay
     augmentation, tests = choose_augmentation(config.augment, train, seed=config.seed, task=task)
@@ -319,12 +319,22 @@ def plan_recipe(
     return recipe, why
 
 
-def _rate_and_decay(optimizer: str, batch: int, pretrained: bool) -> tuple[float, float]:
-    """Peak learning rate and weight decay. For sgd those of airbench94 (11.5 and 0.0153 per 1,024 pictures, decoupled),
-    written for the mean loss of a batch: rate 1.5 at batch 1,024 and momentum 0.85."""
-    if optimizer == "sgd":
+def _rate_and_decay(
+    optimizer: str, batch: int, architecture: Architecture, module: nn.Module, pretrained: bool
+) -> tuple[float, float]:
+    """Peak learning rate and weight decay.
+
+    For sgd: of fastnet those of airbench94 (11.5 and 0.0153 per 1,024 pictures, decoupled), written for the mean loss of a
+    batch: rate 1.5 at batch 1,024 and momentum 0.85; of other networks with batch norm those of He et al. 2016, of those
+    without it those of Krizhevsky et al. 2012, a tenth of both for pretrained weights.
+    """
+    if optimizer != "sgd":
+        return (2e-4 if pretrained else 3e-3) * (batch / 512) ** 0.5, 0.02
+    if architecture.family == "fastnet":
         return 1.5 * batch / 1024, 0.0153 / 11.5
-    return (2e-4 if pretrained else 3e-3) * (batch / 512) ** 0.5, 0.02
+    has_norms = any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules())
+    rate, decay = (0.1 * batch / 256, 1e-4) if has_norms else (0.01 * batch / 128, 5e-4)
+    return rate / 10 if pretrained else rate, decay
 
 
 def choose_augmentation(

@@ -1,0 +1,195 @@
+"""One training that is prepared: the network fitted on it, within the time, and saved with its validated figure."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pellucid.config import TrainConfig
+from pellucid.data.contract import PixelContract
+from pellucid.data.dataset import Dataset
+from pellucid.data.loader import Pictures
+from pellucid.data.pack import Pack
+from pellucid.data.task import NUMBER, Task, conformal_margin
+from pellucid.device import seed_everything
+from pellucid.errors import StorageError, TrainingError
+from pellucid.evaluation.headline import headline
+from pellucid.model.classifier import Classifier
+from pellucid.model.fastnet import FastNet
+from pellucid.model.pretrained import Pretrained
+from pellucid.model.zoo import Architecture, build
+from pellucid.run import Run
+from pellucid.training.loop import OnEvent, Recipe, fit
+from pellucid.training.plan import fastest, measure_speed
+from pellucid.training.transfer import HeadFit, fit_head
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What fitting needs, prepared by `train` or `resume`."""
+
+    dataset: Dataset
+    task: Task  # with what was fitted on the training part
+    pack: Pack
+    parts: dict[str, Pictures]
+    contract: PixelContract
+    architecture: Architecture
+    pretrained: Pretrained | None
+    config: TrainConfig
+    device: torch.device
+    run: Run
+    tell: OnEvent
+    started: float
+    limit: float | None
+
+    def new_module(self) -> nn.Module:
+        """The network before training: seeded, whitened or with the pretrained weights."""
+        seed_everything(self.config.seed)
+        shape = (self.contract.channels, self.contract.height, self.contract.width)
+        module = build(self.architecture, input_shape=shape, num_classes=len(self.dataset.classes))
+        if self.pretrained:
+            self.pretrained.load_into(module)
+        elif isinstance(module, FastNet):
+            some = self.parts["train"].subset(2000, seed=0)
+            module.start_from(self.contract.tensor(torch.from_numpy(some.pixels[some.indices])))
+        return module
+
+
+def fit_and_save(work: Work, recipe: Recipe | None, *, checkpoint: Any = None, seconds_before: float = 0.0) -> None:
+    """Fits the network by `recipe`, or without one only its last layer, and saves the classifier in the run.
+
+    `checkpoint` and `seconds_before` are of an earlier part of the same training. Raises TrainingError when the loss is no
+    longer a number, and StorageError; what was reached is saved either way.
+    """
+    run, tell = work.run, work.tell
+    run.update(state="running")
+    module = work.new_module()
+    deadline = None
+    if work.limit is not None:
+        deadline = work.started + work.limit - closing_seconds(work.limit)
+        if recipe:
+            deadline -= _seconds_of_validation(work, module)
+    fitted = None
+    with _interruptible() as should_stop, _told_how_to_go_on(run):
+        if recipe is None:
+            fitted = _fit_last_layer(work, module, deadline, should_stop)
+            stopped, epochs = "done" if fitted else "interrupted", None
+        else:
+            result = fit(
+                module, work.parts["train"], work.parts["validation"], contract=work.contract, recipe=recipe,
+                device=work.device, folder=run.path / "checkpoints", on_event=tell, resume=checkpoint,
+                deadline=deadline, should_stop=should_stop, task=work.task,
+            )  # fmt: skip
+            stopped, epochs = result.stopped, result.epochs
+            if stopped == "interrupted" and not result.best:
+                stopped = "interrupted before the first validation"
+    seconds = seconds_before + time.monotonic() - work.started
+    summary: dict[str, Any] = {"seconds": round(seconds, 2), "epochs": epochs and round(epochs, 3)}
+    if stopped in ("done", "early", "interrupted", "diverged") and (recipe or stopped == "done"):
+        origin = work.pretrained.origin if work.pretrained else "trained from scratch"
+        classifier = Classifier(
+            module, work.dataset.classes, work.contract, work.architecture, {"origin": origin}, work.task
+        )
+        classifier, summary["valid"] = _validated(
+            classifier, work.parts["validation"], work.dataset.targets(), fitted.logits if fitted else None
+        )
+        classifier.save(run.path / "model")
+        summary["seconds"] = round(seconds_before + time.monotonic() - work.started, 2)
+    state = "finished" if stopped in ("done", "early") else stopped.split()[0]
+    run.update(state=state, **summary)
+    tell({"event": state, **summary})
+    if state == "diverged":
+        raise TrainingError(
+            f"The loss is no longer a number, so the training was stopped. The best weights so far are kept in '{run}'. "
+            "Use a lower --learning-rate, clip the gradients (--clip 1), or --precision fp32."
+        )
+
+
+def _fit_last_layer(
+    work: Work, module: nn.Module, deadline: float | None, should_stop: Callable[[], bool]
+) -> HeadFit | None:
+    assert work.pretrained is not None
+    weights = hashlib.sha256(work.pretrained.file.read_bytes()).hexdigest()
+    speed = measure_speed(work.architecture, module, work.contract, 32, work.device, work.config, training=False)
+    precision, _ = fastest(speed)
+    return fit_head(
+        module, work.parts["train"], work.parts["validation"], contract=work.contract,
+        num_classes=len(work.dataset.classes), key=f"{weights} {work.pack.file.name}", device=work.device,
+        precision=precision, balanced=work.config.class_weights == "balanced", seed=work.config.seed,
+        on_event=work.tell, task=work.task, deadline=deadline, should_stop=should_stop,
+    )  # fmt: skip
+
+
+def _validated(
+    classifier: Classifier, valid: Pictures, targets: np.ndarray, logits: np.ndarray | None
+) -> tuple[Classifier, dict[str, Any]]:
+    """The classifier with the margin of its numbers, and the task's metric with its interval on the validation part.
+
+    Without `logits` of these pictures they are looked at in full precision, as `predict` does.
+    """
+    answers = _answers(classifier, valid) if logits is None else classifier.answers(torch.from_numpy(logits))
+    truth, task = targets[valid.indices], classifier.task
+    if task.kind == NUMBER:
+        classifier = replace(classifier, task=replace(task, margin=conformal_margin((answers - truth)[:, 0])))
+    return classifier, {"n": len(valid), task.metric: headline(task, truth, answers).to_dict()}
+
+
+def _answers(classifier: Classifier, pictures: Pictures) -> np.ndarray:
+    parts = np.array_split(pictures.indices, -(-len(pictures) // 1024))
+    return np.concatenate([classifier.predict_proba(pictures.pixels[rows]) for rows in parts])
+
+
+def closing_seconds(limit: float) -> float:
+    """Time kept back for saving and for the end of the process."""
+    return 1.0 + 0.02 * limit
+
+
+def _seconds_of_validation(work: Work, module: nn.Module) -> float:
+    """How long the last validation will take, from a part of it."""
+    valid = work.parts["validation"]
+    part = valid.subset(max(64, len(valid) // 16), seed=0)
+    classifier = Classifier(module, work.dataset.classes, work.contract, work.architecture)
+    started = time.monotonic()
+    _answers(classifier, part)
+    return (time.monotonic() - started) * len(valid) / len(part)
+
+
+@contextmanager
+def _told_how_to_go_on(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(f"{error} Then go on with: pellucid train --resume {run}") from error
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask the training to stop at the next step; a second one stops at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield asked.is_set
+    finally:
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)
