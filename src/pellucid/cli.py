@@ -38,6 +38,12 @@ Source = Annotated[
         help="A folder of class folders, a zip, a CSV or Parquet table, 'digits', or a well-known set like mnist.",
     ),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="How the network is run: auto (the fastest way with the same answers), 'torch fp32', openvino ..."
+    ),
+]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that train made.")]
 
 
@@ -227,13 +233,14 @@ def evaluate(
     run: RunPath,
     data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Other labelled pictures.")] = None,
     split: Annotated[str, typer.Option(help="Which part to measure on: test, validation or train.")] = "test",
+    engine: Engine = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure a classifier on pictures it has not seen, and write the report."""
     from pellucid.evaluation.measure import evaluate as measure
 
     with progress("reading pictures") as show:
-        evaluation = measure(run, data, split=split, progress=show)
+        evaluation = measure(run, data, split=split, engine=engine, on_engine=say, progress=show)
     report = run / "reports" / f"{evaluation.split}.html"
     _print(evaluation.to_dict() | {"report": str(report)}, as_json, f"{evaluation}\n\nreport  {report}")
 
@@ -249,6 +256,7 @@ def predict(
     labels: Annotated[
         Path | None, typer.Option(help="For a name: the classes, a line each, or JSON.  [default: ImageNet's]")
     ] = None,
+    engine: Engine = "auto",
     as_json: Json = False,
 ) -> None:
     """Answer for pictures: classes, labels or a number; a file that cannot be read gets an error row and the rest goes on."""
@@ -262,7 +270,10 @@ def predict(
     files = find_pictures(paths)
     with progress("predicting") as show:
         drawer = Drawer(draw, top) if draw else None
-        answers = list(predict_files(classifier, files, progress=show, on_picture=drawer))
+        found = predict_files(
+            classifier, files, engine=engine, on_engine=say, progress=show, on_picture=drawer
+        )  # fmt: skip
+        answers = list(found)
     if csv:
         write_csv(csv, answers, top, classifier)
     lines = [answer.line(top) for answer in answers]

@@ -6,7 +6,7 @@ import os
 import platform
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,11 @@ def reproducible(wanted: bool) -> Iterator[None]:
         torch.set_num_threads(before[2])
 
 
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """bf16 where it is asked for, else nothing."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """What a reader needs to know to judge a timing or to reproduce a run; no host name, no user name."""
     return {
@@ -82,7 +87,10 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "cpus": num_cpus(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "versions": {name: _version(name) for name in ("pellucid", "torch", "torchvision", "timm", "numpy", "pillow")},
+        "versions": {
+            name: _version(name)
+            for name in ("pellucid", "torch", "torchvision", "timm", "numpy", "pillow", "onnxruntime", "openvino")
+        },
     }
 
 

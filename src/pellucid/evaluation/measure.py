@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pellucid.evaluation.predict import as_image, drawn_channels
 from pellucid.evaluation.report import render_report
 from pellucid.files import atomic_write, storage_errors, write_json
 from pellucid.model.classifier import Classifier, load
+from pellucid.model.engine import told, with_engine
 from pellucid.model.prediction import THRESHOLD
 from pellucid.run import Run
 
@@ -53,11 +54,14 @@ def evaluate(
     data: str | Path | Dataset | None = None,
     *,
     split: str = "test",
+    engine: str = "auto",
+    on_engine: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> AnyEvaluation:
     """Measures the classifier of `run` on a split of its own pictures, or on other labelled pictures `data`.
 
     Writes reports/NAME.json and NAME.html into the run, NAME being the split or the name of `data`.
+    `engine` is one of `pellucid.model.engine`; `on_engine` is told in a sentence what was measured to choose it.
     Raises RunError when there is no classifier, DataError when there is nothing to measure on.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
@@ -77,6 +81,10 @@ def evaluate(
         raise DataError(
             f"No picture can be measured: '{name}' of '{chosen.dataset.source}' holds no readable one ({why}). Give others."
         )
+    some = pack.pixels[chosen.rows[:64]]
+    classifier, trials = with_engine(classifier, engine, pixels=some, count=len(chosen.rows))
+    if on_engine and trials:
+        on_engine(told(trials))
     probabilities = np.concatenate([
         classifier.predict_proba(pack.pixels[rows])
         for rows in np.array_split(chosen.rows, -(-len(chosen.rows) // _BATCH))

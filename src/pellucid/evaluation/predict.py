@@ -8,6 +8,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pellucid.data.contract import PixelContract
 from pellucid.data.decode import Picture, decode
 from pellucid.data.layout import only_pictures
 from pellucid.data.scan import in_threads
@@ -25,9 +27,10 @@ from pellucid.errors import DataError, PictureError
 from pellucid.evaluation.draw import draw_labels
 from pellucid.files import atomic_write, storage_errors
 from pellucid.model.classifier import Classifier
+from pellucid.model.engine import told, with_engine
 from pellucid.model.prediction import AnyPrediction, columns
 
-_CHUNK = 256
+_CHUNK = 64  # pictures that are decoded while as many are answered
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,25 +88,41 @@ def predict_files(
     classifier: Classifier,
     paths: Sequence[Path],
     *,
+    engine: str = "auto",
+    on_engine: Callable[[str], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_picture: Callable[[Answer, Picture], None] | None = None,
 ) -> Iterator[Answer]:
-    """One Answer a path, in order. `on_picture` is told each readable picture with its answer."""
-    for start in range(0, len(paths), _CHUNK):
-        chunk = paths[start : start + _CHUNK]
-        pictures = list(in_threads(lambda i, chunk=chunk: _read(chunk[i], classifier), range(len(chunk))))  # type: ignore[misc]
-        pixels = [classifier.contract.pixels(p.pixels) for p in pictures if isinstance(p, Picture)]
-        probabilities = iter(classifier.predict_proba(np.stack(pixels)) if pixels else ())
-        for path, picture in zip(chunk, pictures, strict=True):
-            if isinstance(picture, Picture):
-                answer = Answer(str(path), classifier.rank(next(probabilities)), None, picture.notes)
-                if on_picture:
-                    on_picture(answer, picture)
-            else:
-                answer = Answer(str(path), None, picture)
-            yield answer
-        if progress:
-            progress(min(start + _CHUNK, len(paths)), len(paths))
+    """One Answer a path, in order; the next pictures are decoded while these are answered.
+
+    `engine` is one of `pellucid.model.engine`; `on_engine` is told in a sentence what was measured to choose it. `on_picture` is told each
+    readable picture with its answer.
+    """
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    with ThreadPoolExecutor(1) as ahead:
+        coming = [ahead.submit(_read_all, chunk, classifier.contract, on_picture is not None) for chunk in chunks[:1]]
+        for number, chunk in enumerate(chunks):
+            files = coming.pop().result()
+            coming = [
+                ahead.submit(_read_all, chunk, classifier.contract, on_picture is not None)
+                for chunk in chunks[number + 1 : number + 2]
+            ]
+            pixels = [file.pixels for file in files if isinstance(file, _File)]
+            if number == 0 and pixels:
+                classifier, trials = with_engine(classifier, engine, pixels=np.stack(pixels), count=len(paths))
+                if on_engine and trials:
+                    on_engine(told(trials))
+            probabilities = iter(classifier.predict_proba(np.stack(pixels)) if pixels else ())
+            for path, file in zip(chunk, files, strict=True):
+                if isinstance(file, _File):
+                    answer = Answer(str(path), classifier.rank(next(probabilities)), None, file.notes)
+                    if on_picture and file.picture:
+                        on_picture(answer, file.picture)
+                else:
+                    answer = Answer(str(path), None, file)
+                yield answer
+            if progress:
+                progress(number * _CHUNK + len(chunk), len(paths))
 
 
 def write_csv(file: Path, answers: Sequence[Answer], top: int, classifier: Classifier | None = None) -> None:
@@ -159,15 +178,29 @@ def drawn_channels(channels: int) -> str:
     )
 
 
-def _read(path: Path, classifier: Classifier) -> Picture | str:
-    """The picture, or why the classifier cannot answer it."""
+@dataclass(frozen=True, eq=False)
+class _File:
+    """A file that can be answered: its pixels as the network takes them, and where it will be drawn the picture itself."""
+
+    pixels: np.ndarray
+    notes: tuple[str, ...]
+    picture: Picture | None
+
+
+def _read_all(paths: Sequence[Path], contract: PixelContract, keep: bool) -> list[_File | str]:
+    return list(in_threads(lambda i: _read(paths[i], contract, keep), range(len(paths))))
+
+
+def _read(path: Path, contract: PixelContract, keep: bool) -> _File | str:
+    """What is in a file, or why the classifier cannot answer it."""
     try:
         picture = decode(path.read_bytes())
     except PictureError as error:
         return error.reason
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return classifier.contract.misfit(picture.pixels.shape[2]) or picture
+    misfit = contract.misfit(picture.pixels.shape[2])
+    return misfit or _File(contract.pixels(picture.pixels), picture.notes, picture if keep else None)
 
 
 def _in_folder(folder: Path) -> list[Path]:

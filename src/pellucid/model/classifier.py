@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from pellucid.errors import ConfigError, PictureError, RunError, WeightsError
 from pellucid.files import atomic_write, storage_errors, write_json
 from pellucid.model.prediction import AnyPrediction, LabelsPrediction, NumberPrediction, Prediction
 from pellucid.model.zoo import Architecture, build
+
+Forward = Callable[[torch.Tensor], torch.Tensor]  # float32 (N, C, H, W) -> logits (N, K)
 
 FORMAT = 1
 _BATCH_PIXELS = 2**20  # of the input, a batch: keeps the maps of a large network near the processor
@@ -41,6 +43,11 @@ class Classifier:
     architecture: Architecture
     weights: Mapping[str, str] = field(default_factory=lambda: {"origin": "trained from scratch"})
     task: Task = ONE_CLASS
+    forward: Forward | None = None  # another way to run the module, see engine.py
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -90,9 +97,8 @@ class Classifier:
         was_training = self.module.training
         self.module.eval()
         try:
-            device = next(self.module.parameters()).device
-            x = self.contract.tensor(torch.from_numpy(np.ascontiguousarray(pixels)).to(device))
-            return self.answers(self.module(x))
+            x = self.contract.tensor(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
+            return self.answers((self.forward or self.module)(x))
         finally:
             self.module.train(was_training)
 

@@ -7,7 +7,6 @@ optimizer, torch's generator), so a resumed training ends bit-identical to an un
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Loader, Pictures
 from pellucid.data.mix import Mixed
 from pellucid.data.task import ONE_CLASS, Task
+from pellucid.device import autocast
 from pellucid.errors import TrainingError
 from pellucid.training.checkpoint import Checkpoint, best_checkpoint, save_checkpoint
 from pellucid.training.health import Probe
@@ -248,13 +248,6 @@ def score(module: nn.Module, loader: Loader, recipe: Recipe, objective: Objectiv
     module.train(was_training)
     value = objective.score(torch.cat(answers), torch.cat(targets)) if math.isfinite(loss) else math.nan
     return {"loss": loss / len(loader.pictures), objective.task.metric: value}
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """bf16 where it is asked for, else nothing."""
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 def _affordable(step: int, total: int, *, seconds: float, done: int, left: float) -> int:

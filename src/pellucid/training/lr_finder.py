@@ -20,7 +20,8 @@ from torch import nn
 from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Loader, Pictures
 from pellucid.data.task import ONE_CLASS, Task
-from pellucid.training.loop import Recipe, autocast
+from pellucid.device import autocast
+from pellucid.training.loop import Recipe
 from pellucid.training.objective import Objective
 from pellucid.training.optimizer import make_optimizer, set_learning_rate
 

@@ -25,7 +25,7 @@ from pellucid.data.loader import Pictures
 from pellucid.data.meaning import MeaningTest, meaning_tests
 from pellucid.data.policy import parse_policy
 from pellucid.data.task import CLASS, ONE_CLASS, Task
-from pellucid.device import describe_machine
+from pellucid.device import autocast, describe_machine
 from pellucid.errors import DataError, PictureError
 from pellucid.files import cache_folder, storage_errors, write_json
 from pellucid.model.fastnet import DEFAULT_WIDTHS
@@ -33,7 +33,7 @@ from pellucid.model.pretrained import Pretrained
 from pellucid.model.spec import parse_spec, require_gradients
 from pellucid.model.summary import summarize
 from pellucid.model.zoo import Architecture, build, find_architecture, outline
-from pellucid.training.loop import Recipe, autocast
+from pellucid.training.loop import Recipe
 from pellucid.training.objective import balanced_weights
 from pellucid.training.optimizer import make_optimizer
 

@@ -23,10 +23,11 @@ from torch import nn
 from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Loader, Pictures
 from pellucid.data.task import CLASS, NUMBER, ONE_CLASS, Task
+from pellucid.device import autocast
 from pellucid.errors import ShapeError
 from pellucid.files import atomic_write, cache_folder, storage_errors
 from pellucid.model.zoo import head_of
-from pellucid.training.loop import OnEvent, autocast
+from pellucid.training.loop import OnEvent
 from pellucid.training.objective import Objective
 
 _STRENGTHS = (0.003, 0.001, 0.01, 0.0003, 0.03, 0.1)  # scikit-learn's C, on standardised features; the likeliest first
