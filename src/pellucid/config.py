@@ -127,13 +127,13 @@ class TrainConfig:
     epochs: float | None = _option(None, "Passes over the training pictures; 2.5 is two and a half.")
     time_limit: str | None = _option(None, "The whole command ends within this time: 90s, 10m, 1h.")
     batch_size: int | None = _option(None, "Pictures a step.")
-    optimizer: str | None = _option(None, "Optimizer.", ("sgd", "adamw"))
+    optimizer: str | None = _option(None, "Optimizer; muon is for fastnet.", ("sgd", "adamw", "muon"))
     learning_rate: float | None = _option(None, "Peak learning rate.")
     find_learning_rate: bool = _option(
         False, "Measure the peak learning rate on a short trial first, and draw the curve into the run."
     )
     weight_decay: float | None = _option(None, "Weight decay.")
-    momentum: float = _option(0.85, "Nesterov momentum of sgd.")
+    momentum: float = _option(0.85, "Nesterov momentum of sgd and muon.")
     warmup: float = _option(0.2, "Share of the steps in which the learning rate rises.")
     label_smoothing: float | None = _option(None, "Share of the target spread over all classes.")
     ema: bool = _option(True, "Average the weights over the last steps and keep the average.")

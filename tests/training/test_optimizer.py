@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pellucid.model.fastnet import FastNet
-from pellucid.training.optimizer import learning_rate_share, make_average, make_optimizer, set_learning_rate
+from pellucid.training.optimizer import (
+    learning_rate_share,
+    make_average,
+    make_optimizer,
+    orthogonalized,
+    set_learning_rate,
+)
 
 
 def rates(module: nn.Module, name: str) -> dict[str, tuple[float, float]]:
@@ -36,6 +42,51 @@ def test_in_fastnet_the_biases_of_norms_learn_64_times_as_fast() -> None:
     assert found.keys() == weights | norm_biases  # neither the whitening nor the scales of norms
     assert {found[name] for name in weights} == {(0.5, 0.064)}
     assert {found[name] for name in norm_biases} == {(32.0, 0.001)}
+
+
+def test_muon_learns_the_filters_of_fastnet_in_another_way() -> None:
+    found = rates(FastNet(input_shape=(1, 8, 8), num_classes=3, widths=(4, 8)), "muon")
+    assert {name for name, (rate, _) in found.items() if rate == pytest.approx(0.19)} == {
+        f"blocks.{b}.conv{c}.weight" for b in (0, 1) for c in (1, 2)
+    }
+    assert found["head.weight"] == (0.5, 0.064)
+    assert found["blocks.0.norm1.bias"] == (32.0, 0.001)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_two_steps_of_muon_by_singular_values(memory_format: torch.memory_format) -> None:
+    """Momentum and Nesterov by hand, Jordan's polynomial on the singular values of NumPy; the bank at the norm sqrt(out)."""
+    torch.manual_seed(0)
+    module = FastNet(input_shape=(3, 8, 8), num_classes=3, widths=(6,)).to(memory_format=memory_format)  # type: ignore[call-overload]
+    optimizer = make_optimizer(module, "muon", learning_rate=0.5, weight_decay=0.01, momentum=0.9)
+    bank = module.blocks[0].conv1.weight
+    expected, past = bank.detach().double().numpy(), 0.0
+    for _ in range(2):
+        for parameter in module.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        gradient = bank.grad.double().numpy()
+        optimizer.step()
+        past = 0.6 * past + gradient
+        rows = (gradient + 0.6 * past).reshape(6, -1)
+        left, values, right = np.linalg.svd(rows, full_matrices=False)
+        values /= np.linalg.norm(values)
+        for _ in range(3):
+            values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+        update = (left * values @ right).reshape(expected.shape)
+        expected = expected * 6**0.5 / np.linalg.norm(expected) - 0.5 * 0.38 * update
+        np.testing.assert_allclose(bank.detach().numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(4, 30), (30, 4), (8, 8)])
+def test_orthogonalized_keeps_directions_and_levels_sizes(shape: tuple[int, int]) -> None:
+    torch.manual_seed(1)
+    matrix = torch.randn(shape)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    sizes = left.T @ orthogonalized(matrix) @ right.T
+    diagonal = sizes.diagonal()
+    assert ((diagonal > 0.5) & (diagonal < 1.3)).all()
+    assert (sizes - torch.diag(diagonal)).abs().max() < 1e-3
+    assert torch.equal(orthogonalized(torch.zeros(shape)), torch.zeros(shape))
 
 
 def test_adamw_learns_all_at_one_rate() -> None:

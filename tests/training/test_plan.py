@@ -178,8 +178,8 @@ def test_pictures_of_one_level_get_no_deviation_of_zero() -> None:
 def test_the_batch_is_a_power_of_two_near_a_thirtieth() -> None:
     for num_pictures in (1, 50, 1437, 10_000, 10_000_000):
         batch = default_batch(num_pictures)
-        assert batch in (32, 64, 128, 256, 512)
-        if 32 < batch < 512:
+        assert batch in (32, 64, 128, 256)
+        if 32 < batch < 256:
             assert 30 / 2**0.5 <= num_pictures / batch <= 30 * 2**0.5
 
 
@@ -210,18 +210,18 @@ def multiply_adds(name: str) -> int:
     return counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize("rank", range(5))
-def test_the_widest_fastnet_that_gets_five_epochs(known_speed: Callable[..., None], rank: int) -> None:
-    names = ["fastnet-64-256-256", "fastnet-32-128-128", "fastnet-24-96-128", "fastnet-16-64-64", "fastnet-8-32-32"]
+@pytest.mark.parametrize("rank", range(4))
+def test_the_widest_fastnet_that_gets_three_epochs(known_speed: Callable[..., None], rank: int) -> None:
+    names = ["fastnet-64-256-256", "fastnet-32-128-128", "fastnet-16-64-64", "fastnet-16-32-32"]
     known_speed(fp32=0.004)  # of fastnet-16-64-64, by a batch of 30 of 600 pictures: 20 steps an epoch
-    five_epochs = 5 * 20 * 0.004 * multiply_adds(names[rank]) / multiply_adds("fastnet-16-64-64")
-    assert architecture_for(seconds_left=1.02 * five_epochs) == names[rank]
-    assert architecture_for(seconds_left=0.98 * five_epochs) == names[min(rank + 1, 4)]
+    enough = 3 * 20 * 0.004 * multiply_adds(names[rank]) / multiply_adds("fastnet-16-64-64")
+    assert architecture_for(seconds_left=1.02 * enough) == names[rank]
+    assert architecture_for(seconds_left=0.98 * enough) == names[min(rank + 1, 3)]
 
 
 def test_the_fastest_precision_sets_the_pace(known_speed: Callable[..., None]) -> None:
     known_speed(fp32=0.004, bf16=0.001)
-    needed = 5 * 20 * 0.001 * multiply_adds("fastnet-64-256-256") / multiply_adds("fastnet-16-64-64")
+    needed = 3 * 20 * 0.001 * multiply_adds("fastnet-64-256-256") / multiply_adds("fastnet-16-64-64")
     assert architecture_for(seconds_left=1.02 * needed) == "fastnet-64-256-256"
 
 
@@ -334,7 +334,7 @@ def test_what_was_left_open(pictures: Pictures, known_speed: Callable[..., None]
     recipe = recipe_for(pictures)
     assert recipe.batch_size == 32
     assert recipe.steps == recipe.max_steps == recipe.average_steps == 60 * 16  # 500 pictures are 16 steps of 32
-    assert (recipe.optimizer, recipe.label_smoothing) == ("sgd", 0.1)
+    assert (recipe.optimizer, recipe.label_smoothing) == ("muon", 0.1)
     assert recipe.augmentation == Augmentation("shift1")  # a mirrored 7 is no 7
     assert recipe_for(pictures, network="resnet18").optimizer == "adamw"
 

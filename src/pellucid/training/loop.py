@@ -56,6 +56,7 @@ class Recipe:
     precision: str  # fp32 or bf16
     channels_last: bool
     seed: int
+    validate_every: int = 1  # epochs; and always at the end
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; `Recipe.from_dict` gives it back."""
@@ -190,7 +191,7 @@ def fit(
                 left = deadline - now - score_seconds
             affordable = _affordable(step, total, seconds=seconds, done=done, left=left)
             total = min(affordable, max(recipe.max_steps, step + 1))
-        if step % steps_per_epoch == 0 or step >= total:
+        if step % (steps_per_epoch * recipe.validate_every) == 0 or step >= total:
             scores = score(average.module if average else module, valid_loader, recipe, objective)
             score_seconds = time.monotonic() - now
             if not math.isfinite(scores["loss"]):

@@ -26,7 +26,7 @@ from pellucid.data.meaning import MeaningTest, meaning_tests
 from pellucid.data.policy import parse_policy
 from pellucid.data.task import CLASS, ONE_CLASS, Task
 from pellucid.device import autocast, describe_machine
-from pellucid.errors import DataError, PictureError
+from pellucid.errors import ConfigError, DataError, PictureError
 from pellucid.files import cache_folder, storage_errors, write_json
 from pellucid.model.fastnet import DEFAULT_WIDTHS
 from pellucid.model.pretrained import Pretrained
@@ -42,8 +42,11 @@ _PHOTO_SIDE = 128  # photographs without pretrained weights
 _SAMPLE = 200
 _PROBE = 128  # pictures of a measured step; a step's time grows with its pictures
 # The widest of these that gets so many epochs in the time is taken; measured in docs/decisions/003-fastnet.md.
-_FASTNETS = ((64, 256, 256), (32, 128, 128), (24, 96, 128), (16, 64, 64), (8, 32, 32))
-_FASTNET_EPOCHS = 5
+_FASTNETS = ((64, 256, 256), (32, 128, 128), (16, 64, 64), (16, 32, 32))
+_FASTNET_EPOCHS = 3
+_VALIDATE_EVERY = (
+    4  # epochs under a time limit, of which validating a tenth of the pictures each time takes a hundredth
+)
 
 
 def sample_shapes(dataset: Dataset) -> list[tuple[int, int, int]]:
@@ -173,8 +176,8 @@ def choose_architecture(
 
 
 def default_batch(num_pictures: int) -> int:
-    """Pictures a step: about thirty steps an epoch, between 32 and 512, a power of two."""
-    return int(2 ** np.clip(np.round(np.log2(max(num_pictures, 1) / 30)), 5, 9))
+    """Pictures a step: about thirty steps an epoch, between 32 and 256, a power of two."""
+    return int(2 ** np.clip(np.round(np.log2(max(num_pictures, 1) / 30)), 5, 8))
 
 
 def measure_speed(
@@ -251,7 +254,7 @@ def _one_step(
     """A step on `pixels`, to be called again and again; it changes the module next to nothing."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     module = module.to(device=device, memory_format=memory_format).train(training)  # type: ignore[call-overload]
-    optimizer = make_optimizer(module, "sgd", learning_rate=1e-6, weight_decay=0.0, momentum=0.9)
+    optimizer = make_optimizer(module, "muon", learning_rate=1e-6, weight_decay=0.0, momentum=0.9)
     x = contract.tensor(pixels.to(device)).contiguous(memory_format=memory_format)
     y = torch.zeros(len(x), dtype=torch.long, device=device)
 
@@ -287,13 +290,19 @@ def plan_recipe(
     steps_per_epoch = -(-len(train) // batch)
     epochs = config.epochs or (60 if len(train) < 5000 else 20)
     steps = max(1, round(epochs * steps_per_epoch))
-    max_steps = steps
+    max_steps, validate_every = steps, 1
     if seconds_left is not None:
+        validate_every = 1 if config.patience else _VALIDATE_EVERY
         max_steps = steps if config.epochs else 5 * steps
         steps = max(1, min(max_steps, int(seconds_left / (seconds_a_step * 1.08))))  # validation and data take the rest
     why.append(f"{steps / steps_per_epoch:.3g} epochs of {steps_per_epoch} steps with {batch} pictures")
 
-    optimizer = config.optimizer or ("sgd" if architecture.family == "fastnet" else "adamw")
+    optimizer = config.optimizer or ("muon" if architecture.family == "fastnet" else "adamw")
+    if optimizer == "muon" and architecture.family != "fastnet":
+        raise ConfigError(
+            f"--optimizer muon is for fastnet, whose filters all stand before batch norms, and the network is {architecture}. "
+            "Use sgd or adamw."
+        )
     rate, decay = _rate_and_decay(optimizer, batch, architecture, module, pretrained)
     rate = rate if config.learning_rate is None else config.learning_rate
     decay = decay if config.weight_decay is None else config.weight_decay
@@ -314,7 +323,7 @@ def plan_recipe(
         average_steps=steps if config.ema else 0, clip=config.clip,
         class_weights=weights,
         patience=config.patience, augmentation=augmentation,
-        precision=precision, channels_last=channels_last, seed=config.seed,
+        precision=precision, channels_last=channels_last, seed=config.seed, validate_every=validate_every,
     )  # fmt: skip
     return recipe, why
 
@@ -324,11 +333,11 @@ def _rate_and_decay(
 ) -> tuple[float, float]:
     """Peak learning rate and weight decay.
 
-    For sgd: of fastnet those of airbench94 (11.5 and 0.0153 per 1,024 pictures, decoupled), written for the mean loss of a
+    For sgd and muon: of fastnet those of airbench94 (11.5 and 0.0153 per 1,024 pictures, decoupled), written for the mean loss of a
     batch: rate 1.5 at batch 1,024 and momentum 0.85; of other networks with batch norm those of He et al. 2016, of those
     without it those of Krizhevsky et al. 2012, a tenth of both for pretrained weights.
     """
-    if optimizer != "sgd":
+    if optimizer == "adamw":
         return (2e-4 if pretrained else 3e-3) * (batch / 512) ** 0.5, 0.02
     if architecture.family == "fastnet":
         return 1.5 * batch / 1024, 0.0153 / 11.5
