@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,20 @@ def test_probabilities_are_the_softmax_of_the_modules_logits(classifier: Classif
     found = classifier.predict_proba(pixels)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_mirrored_classifier_answers_from_both_sides(classifier: Classifier, tmp_path: Path) -> None:
+    pixels = random_pixels(5)
+    with torch.no_grad():
+        classifier.module.head.weight.mul_(100)  # the sides of an untrained network hardly differ
+    both = replace(classifier, mirror=True)
+    sides = np.log([classifier.predict_proba(side) for side in (pixels, pixels[:, :, ::-1])])
+    expected = np.exp(sides.mean(0))
+    expected /= expected.sum(1, keepdims=True)
+    assert np.abs(sides[0] - sides[1]).max() > 0.01
+    np.testing.assert_allclose(both.predict_proba(pixels), expected, atol=1e-5)
+    both.save(tmp_path)
+    assert np.array_equal(load(tmp_path).predict_proba(pixels), both.predict_proba(pixels))
 
 
 @pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 600])

@@ -34,7 +34,8 @@ _BATCH_PIXELS = 2**20  # of the input, a batch: keeps the maps of a large networ
 class Classifier:
     """`module` maps float32 (N, C, H, W), as `contract.tensor` gives it, to logits (N, len(classes)).
 
-    `task` says what they mean; `classes` are the classes, the labels, or what the number is called.
+    `task` says what they mean; `classes` are the classes, the labels, or what the number is called. With `mirror` every
+    answer rests on the picture and its mirror image.
     """
 
     module: nn.Module
@@ -43,6 +44,7 @@ class Classifier:
     architecture: Architecture
     weights: Mapping[str, str] = field(default_factory=lambda: {"origin": "trained from scratch"})
     task: Task = ONE_CLASS
+    mirror: bool = False
     forward: Forward | None = None  # another way to run the module, see engine.py
 
     @property
@@ -92,13 +94,20 @@ class Classifier:
             return (logits.double() * self.task.std + self.task.mean).float().cpu().numpy()
         return (logits.sigmoid() if self.task.kind == LABELS else logits.softmax(1)).cpu().numpy()
 
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 (N, C, H, W), as `contract.tensor` gives it, -> (N, len(classes)): with `mirror` the mean of both
+        sides."""
+        forward = self.forward or self.module
+        logits: torch.Tensor = forward(x)
+        return (logits + forward(x.flip(3))) / 2 if self.mirror else logits
+
     @torch.inference_mode()
     def _batch(self, pixels: np.ndarray) -> np.ndarray:
         was_training = self.module.training
         self.module.eval()
         try:
             x = self.contract.tensor(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
-            return self.answers((self.forward or self.module)(x))
+            return self.answers(self.logits(x))
         finally:
             self.module.train(was_training)
 
@@ -120,6 +129,7 @@ class Classifier:
             "contract": self.contract.to_dict(),
             "weights": dict(self.weights),
             "task": self.task.to_dict(),
+            "mirror": self.mirror,
             "sha256": hashlib.sha256(data).hexdigest(),
         }
         write_json(folder / "card.json", card)
@@ -174,7 +184,7 @@ def load(path: str | Path) -> Classifier:
             f"The classifier in '{path}' is damaged ({error}). Restore it from a copy, or train again."
         ) from error
     module.eval()
-    return Classifier(module, classes, contract, architecture, card.get("weights", {}), task)
+    return Classifier(module, classes, contract, architecture, card.get("weights", {}), task, bool(card.get("mirror")))
 
 
 def _checked_classes(names: Sequence[Any], task: Task) -> tuple[str, ...]:

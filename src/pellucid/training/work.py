@@ -79,7 +79,7 @@ def fit_and_save(work: Work, recipe: Recipe | None, *, checkpoint: Any = None, s
     if work.limit is not None:
         deadline = work.started + work.limit - closing_seconds(work.limit)
         if recipe:
-            deadline -= _seconds_of_validation(work, module)
+            deadline -= _seconds_of_validation(work, module, recipe)
     fitted = None
     with _interruptible() as should_stop, _told_how_to_go_on(run):
         if recipe is None:
@@ -99,8 +99,9 @@ def fit_and_save(work: Work, recipe: Recipe | None, *, checkpoint: Any = None, s
     if stopped in ("done", "early", "interrupted", "diverged") and (recipe or stopped == "done"):
         origin = work.pretrained.origin if work.pretrained else "trained from scratch"
         classifier = Classifier(
-            module, work.dataset.classes, work.contract, work.architecture, {"origin": origin}, work.task
-        )
+            module, work.dataset.classes, work.contract, work.architecture, {"origin": origin}, work.task,
+            mirror=_mirror(work, recipe),
+        )  # fmt: skip
         classifier, summary["valid"] = _validated(
             classifier, work.parts["validation"], work.dataset.targets(), fitted.logits if fitted else None
         )
@@ -155,11 +156,18 @@ def closing_seconds(limit: float) -> float:
     return 1.0 + 0.02 * limit
 
 
-def _seconds_of_validation(work: Work, module: nn.Module) -> float:
+def _mirror(work: Work, recipe: Recipe | None) -> bool:
+    """Whether answers rest on both sides of a picture: where fastnet, which is quick, has learned from both."""
+    return bool(recipe and work.architecture.family == "fastnet" and "flip" in recipe.augmentation.policy.split())
+
+
+def _seconds_of_validation(work: Work, module: nn.Module, recipe: Recipe) -> float:
     """How long the last validation will take, from a part of it."""
     valid = work.parts["validation"]
     part = valid.subset(max(64, len(valid) // 16), seed=0)
-    classifier = Classifier(module, work.dataset.classes, work.contract, work.architecture)
+    classifier = Classifier(
+        module, work.dataset.classes, work.contract, work.architecture, mirror=_mirror(work, recipe)
+    )
     started = time.monotonic()
     _answers(classifier, part)
     return (time.monotonic() - started) * len(valid) / len(part)
