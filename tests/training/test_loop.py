@@ -99,6 +99,28 @@ def test_resume_is_bit_identical(parts: tuple[Pictures, Pictures], tmp_path: Pat
     assert epochs(before, after) == epochs(events)
 
 
+@pytest.mark.parametrize("at", [1, 17])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_resume_with_muon(parts: tuple[Pictures, Pictures], tmp_path: Path, channels_last: bool, at: int) -> None:
+    recipe = replace(RECIPE, optimizer="muon", channels_last=channels_last)
+    whole, _ = train(parts, tmp_path / "a", recipe, model="fastnet-4-8")
+    train(parts, tmp_path / "b", recipe, model="fastnet-4-8", should_stop=Steps(at))
+    checkpoint = newest_checkpoint(tmp_path / "b")
+    assert checkpoint is not None
+    resumed, _ = train(parts, tmp_path / "b", recipe, model="fastnet-4-8", resume=checkpoint)
+    assert weights(resumed.module) == weights(whole.module)
+    for name, tensor in checkpoint.tensors.items():  # the negative control: what muon remembers is a part of it
+        if name.endswith("past_gradients"):
+            tensor.zero_()
+    other, _ = train(parts, tmp_path / "b", recipe, model="fastnet-4-8", resume=checkpoint)
+    assert weights(other.module) != weights(whole.module)
+
+
+def test_validation_every_other_epoch_and_at_the_end(parts: tuple[Pictures, Pictures], tmp_path: Path) -> None:
+    _, events = train(parts, tmp_path, replace(RECIPE, steps=55, validate_every=2))
+    assert [e["step"] for e in events if e["event"] == "epoch"] == [22, 44, 55]
+
+
 @pytest.mark.parametrize("lost", ["generator", "optimizer.", "average.", "model."])
 def test_resume_needs_every_part(parts: tuple[Pictures, Pictures], tmp_path: Path, lost: str) -> None:
     """The negative control: without any one part of the checkpoint the end is another."""
