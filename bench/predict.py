@@ -91,7 +91,7 @@ def measure(count: int = 512) -> list[Speed]:
             pixels = np.stack(
                 [classifier.contract.pixels(decode(file.read_bytes()).pixels) for file in files[:TENSORS]]
             )
-            chosen, trials = with_engine(classifier, "auto", pixels=pixels, count=10**9)
+            _, trials = with_engine(classifier, "auto", pixels=pixels, count=10**9)
             engines = on_tensors(classifier, pixels)
             engine = next(trial.engine for trial in trials if trial.correct)
             started = time.perf_counter()

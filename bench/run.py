@@ -197,6 +197,18 @@ def augment(folder: Path) -> Row:
     return Row("augment", "python bench/augment.py", seconds, 0, score, must)
 
 
+def predict(folder: Path) -> Row:
+    """In this process: the figures of bench/predict.py."""
+    from predict import measure
+
+    started = time.perf_counter()
+    score = "; ".join(
+        f"{row.network}: {row.folder:.1f} pictures/s by {row.engine}, {row.ratio:.2f} of the best engine on tensors"
+        for row in measure()
+    )
+    return Row("predict", "python bench/predict.py", time.perf_counter() - started, 0, score, ">= 0.95 of the best")
+
+
 FIGURES = {
     f.__name__: f for f in (help_time, demo, check, tutorial, malaria, clothing, clothing_60s, clothing_3m, again)
 }

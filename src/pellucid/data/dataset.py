@@ -116,6 +116,10 @@ class Dataset:
         """
         return self.files.stat(self.items[index].path)
 
+    def stats(self) -> list[Stat | None]:
+        """`stat` of every item."""
+        return [self.files.stat(item.path) for item in self.items]
+
     def __str__(self) -> str:
         return "\n".join(_tell(self))
 
@@ -289,6 +293,8 @@ def _from_tree(
 
 def _unused(tables: Sequence[str], pictures: Sequence[str], files: Files, path: Path) -> list[str]:
     """A note for every table that lies beside or above the class folders."""
+    if not tables:
+        return []
     top = posixpath.commonpath({posixpath.dirname(picture) for picture in pictures})
     notes = []
     for table in tables:
