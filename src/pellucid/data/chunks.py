@@ -15,7 +15,14 @@ def in_chunks(work: Callable[..., torch.Tensor], batch: torch.Tensor, *numbers: 
     size = max(1, _VALUES // max(1, batch.shape[1:].numel()))
     if batch.device.type != "cpu" or len(batch) <= size:
         return work(batch, *numbers)
-    return torch.cat([work(*pieces) for pieces in zip(*(t.split(size) for t in (batch, *numbers)), strict=True)])
+    out = None
+    for start in range(0, len(batch), size):
+        piece = work(*(t[start : start + size] for t in (batch, *numbers)))
+        if out is None:
+            out = piece.new_empty((len(batch), *piece.shape[1:]))
+        out[start : start + size] = piece  # at once, so that the next piece finds this one's memory in the cache
+    assert out is not None
+    return out
 
 
 def on_some(
