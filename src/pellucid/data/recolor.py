@@ -100,6 +100,7 @@ def blur(batch: torch.Tensor, sigma: np.ndarray, *, reach: int) -> torch.Tensor:
     pixels; the border is mirrored."""
     distance = np.arange(reach + 1)
     weights = np.exp(-0.5 * (distance / sigma.clip(1e-3)[:, None]) ** 2)
+    weights[distance > 4 * sigma[:, None]] = 0  # as in SciPy; where no picture of a piece needs them, they are left out
     weights = weights / (2 * weights.sum(1, keepdims=True) - weights[:, :1])
     return in_chunks(_blurred, batch, on_device(weights, batch))
 
@@ -107,13 +108,14 @@ def blur(batch: torch.Tensor, sigma: np.ndarray, *, reach: int) -> torch.Tensor:
 def _blurred(batch: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """`weights` (N, 1 + reach): of the pixel itself, and of those at each distance on both sides."""
     n, height, width, channels = batch.shape
-    reach = weights.shape[1] - 1
+    reach = int((weights > 0).any(0).nonzero().max())
     weights = weights[..., None, None]
     x = batch.flatten(2).float()  # (N, H, W*C)
-    for size, pixel in ((height, width * channels), (width, channels)):
-        x = x.view(n, -1, size * pixel)  # the second time each row by itself
-        line = reflected(torch.arange(-reach, size + reach, device=batch.device), size)
-        padded = x.view(-1, size, pixel)[:, line].view(n, x.shape[1], -1)
+    for size, pixel in ((height, width * channels), (width, channels)):  # the second time each row by itself
+        x = x.view(-1, size, pixel)
+        borders = reflected(torch.arange(-reach, 0), size), reflected(torch.arange(size, size + reach), size)
+        top, bottom = (x.index_select(1, line.to(batch.device)) for line in borders)
+        padded = torch.cat([top, x, bottom], dim=1).view(n, -1, (size + 2 * reach) * pixel)
         length = size * pixel
         x = padded[..., reach * pixel : reach * pixel + length] * weights[:, 0]
         for k in range(1, reach + 1):

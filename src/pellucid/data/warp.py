@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -37,15 +38,8 @@ def warp(batch: torch.Tensor, strengths: Strengths, draw: Draw, *, flipped: np.n
     if boxes is not None and batch.device.type != "cpu":  # there one sampling is faster than picture by picture
         bent |= (boxes[:, 2:] < [height, width]).any(1)
 
-    def straight(part: torch.Tensor, which: np.ndarray) -> torch.Tensor:
-        y, x, v, f, b = (None if a is None else a[which] for a in (move_y, move_x, vflipped, flipped, boxes))
-        if b is None and (y is not None or part.device.type != "cpu"):
-            return _gathered(part, _line(height, y, v), _line(width, x, f))
-        if y is not None:
-            part = _gathered(part, _line(height, y, None), _line(width, x, None))
-        return _by_picture(part, b, v, f)
-
-    batch = on_some(straight, batch, ~bent)
+    numbers = (vflipped, flipped, move_y, move_x, boxes)
+    batch = on_some(lambda part, which: _straight(part, *(a if a is None else a[which] for a in numbers)), batch, ~bent)
     if not bent.any():
         return batch
     matrix = np.eye(3)[None]
@@ -62,12 +56,10 @@ def warp(batch: torch.Tensor, strengths: Strengths, draw: Draw, *, flipped: np.n
         matrix = matrix @ _affine(xx=1.0 - 2.0 * flipped)
     if vflipped is not None:
         matrix = matrix @ _affine(yy=1.0 - 2.0 * vflipped)
-    numbers = [np.broadcast_to(matrix, (n, 3, 3))]
+    maps = [np.broadcast_to(matrix, (n, 3, 3))]
     if "elastic" in strengths:
-        numbers += _elastic(strengths["elastic"], draw("elastic", 2 * (_WAVES + 3) ** 2))
-    return on_some(
-        lambda part, which: in_chunks(sample, part, *(on_device(a[which], part) for a in numbers)), batch, bent
-    )
+        maps += _elastic(strengths["elastic"], draw("elastic", 2 * (_WAVES + 3) ** 2))
+    return on_some(lambda part, which: in_chunks(sample, part, *(on_device(a[which], part) for a in maps)), batch, bent)
 
 
 def sample(batch: torch.Tensor, matrix: torch.Tensor, *waves: torch.Tensor) -> torch.Tensor:
@@ -77,20 +69,18 @@ def sample(batch: torch.Tensor, matrix: torch.Tensor, *waves: torch.Tensor) -> t
     """
     n, height, width, _ = batch.shape
     x, y = (torch.arange(size, device=batch.device) - (size - 1) / 2 for size in (width, height))
-    rows = [
-        matrix[:, i, 0, None, None] * x + (matrix[:, i, 1, None] * y + matrix[:, i, 2, None])[..., None] for i in (0, 1)
-    ]
+    unit = 2 / torch.tensor([max(width - 1, 1), max(height - 1, 1)], device=batch.device)  # grids go from -1 to 1
+    scaled = matrix[:, :2] * unit[:, None]
+    across = (scaled[..., 0, None] * x + scaled[..., 2, None]).transpose(1, 2).flatten(1)  # (N, 2W), x and y take turns
+    grid = torch.addcmul(across[:, None], y[:, None], scaled[..., 1].repeat(1, width)[:, None])  # (N, H, 2W)
     if (matrix[:, 2, :2] != 0).any():
-        depth = matrix[:, 2, 0, None, None] * x + (matrix[:, 2, 1, None] * y + matrix[:, 2, 2, None])[..., None]
-        rows = [row / depth for row in rows]
-    across, down = (_basis(size).to(batch.device) for size in (width, height))
-    for row, nodes in zip(rows, waves, strict=False):
-        row += down @ nodes @ across.T
-    grid = torch.empty(n, height, width, 2, device=batch.device)
-    for i, size in enumerate((width, height)):
-        torch.mul(rows[i], 2 / max(size - 1, 1), out=grid[..., i])
+        depth = (matrix[:, 2, 0, None] * x + matrix[:, 2, 2, None]).repeat_interleave(2, dim=1)
+        grid /= torch.addcmul(depth[:, None], y[:, None], matrix[:, 2, 1, None, None])
+    if waves:
+        nodes = (torch.stack(waves, dim=3) * unit).flatten(2)  # (N, K, 2K)
+        grid += _basis(height).to(batch.device) @ nodes @ torch.kron(_basis(width), torch.eye(2)).to(batch.device).T
     planes = batch.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    found = F.grid_sample(planes, grid, padding_mode="reflection", align_corners=True)
+    found = F.grid_sample(planes, grid.view(n, height, width, 2), padding_mode="reflection", align_corners=True)
     return interleaved(as_levels(found).transpose(0, 1))
 
 
@@ -112,6 +102,24 @@ def _line(size: int, move: np.ndarray | None, flipped: np.ndarray | None) -> tor
     if flipped is None:
         return along
     return torch.where(torch.from_numpy(flipped)[:, None], along.flip(1), along.expand(len(flipped), size))
+
+
+def _straight(
+    batch: torch.Tensor, vflipped: np.ndarray | None, flipped: np.ndarray | None, move_y: np.ndarray | None,
+    move_x: np.ndarray | None, boxes: np.ndarray | None,
+) -> torch.Tensor:  # fmt: skip
+    """Shifts, then the boxes of a zoom, then flips; what is None does not take part. May be in place."""
+    _, height, width, _ = batch.shape
+    if boxes is None and (move_y is not None or batch.device.type != "cpu"):
+        return _gathered(batch, _line(height, move_y, vflipped), _line(width, move_x, flipped))
+    if move_y is not None and move_x is not None:
+        y, x = move_y, move_x
+        batch = on_some(
+            lambda part, which: _gathered(part, _line(height, y[which], None), _line(width, x[which], None)),
+            batch,
+            (y != 0) | (x != 0),
+        )
+    return _by_picture(batch, boxes, vflipped, flipped)
 
 
 def _by_picture(
@@ -212,6 +220,7 @@ def _elastic(strength: np.ndarray, draws: np.ndarray) -> list[np.ndarray]:
     return [nodes[:, 0], nodes[:, 1]]
 
 
+@lru_cache
 def _basis(size: int) -> torch.Tensor:
     """float32 (size, K): Gaussians about K nodes; a sum of them with random weights of variance 1 has variance 1."""
     nodes = torch.arange(-1, _WAVES + 2, dtype=torch.float64)
