@@ -91,7 +91,7 @@ def measure(side: int = 32) -> list[Speed]:
         augmentation = measured(parse_policy(policy), pixels.numpy())
         ways: dict[str, Callable[[], object]] = {
             "ours": lambda a=augmentation: a.treated(
-                lambda rows: pixels if rows is indices else pixels[rows], indices, among=indices, seed=0, epoch=0)
+                lambda rows: pixels if rows is indices else pixels.index_select(0, torch.from_numpy(rows)), indices, among=indices, seed=0, epoch=0)
         }  # fmt: skip
         if isinstance(peer, (v2.MixUp, v2.CutMix)):
             ways["batch"] = lambda p=peer: p(floats, labels)

@@ -48,6 +48,14 @@ def test_a_picture_is_treated_alike_in_any_company(policy: str, channels: int) -
 
 
 @pytest.mark.parametrize("policy", EACH)
+def test_the_pictures_that_are_handed_over_stay_as_they_are(policy: str) -> None:
+    batch = pictures()
+    before = batch.clone()
+    assert not torch.equal(augmentation(policy, batch)(batch, np.arange(40), seed=0, epoch=0), before)
+    assert torch.equal(batch, before)
+
+
+@pytest.mark.parametrize("policy", EACH)
 @pytest.mark.parametrize("shape", [(0, 6, 6, 3), (1, 1, 1, 3), (2, 1, 9, 3), (3, 2, 2, 5), (2, 5, 4, 1)])
 def test_odd_shapes_stay_what_they_are(policy: str, shape: tuple[int, int, int, int]) -> None:
     """Whatever is refused for a training: the functions themselves work on every batch."""

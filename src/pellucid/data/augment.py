@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from pellucid.data import recolor
+from pellucid.data.chunks import on_some
 from pellucid.data.mix import mix
 from pellucid.data.policy import Policy, parse_policy
 from pellucid.data.warp import Draw, warp
@@ -46,6 +47,10 @@ class Augmentation:
 
     def __call__(self, batch: torch.Tensor, indices: np.ndarray, *, seed: int, epoch: int) -> torch.Tensor:
         """uint8 (N, H, W, C), with the pictures' indices (N,), -> uint8 of the same shape, each treated by itself."""
+        return self._in_place(batch.clone(), indices, seed=seed, epoch=epoch)
+
+    def _in_place(self, batch: torch.Tensor, indices: np.ndarray, *, seed: int, epoch: int) -> torch.Tensor:
+        """The same where the batch may be changed."""
         if not len(batch):
             return batch
         draw = _draws(indices, seed, epoch)
@@ -56,19 +61,29 @@ class Augmentation:
             flipped = (_draws(indices, seed, 0)("flip") < 0.5) ^ bool(epoch % 2)
         batch = warp(batch, strengths, draw, flipped=flipped)
         if not _COLORING.isdisjoint(strengths):
-            batch = recolor.recolor(batch, strengths, draw, None if self.axes is None else np.array(self.axes))
+            colors = {name: strength for name, strength in strengths.items() if name in _COLORING}
+            axes = None if self.axes is None else np.array(self.axes)
+            batch = on_some(
+                lambda part, which: recolor.recolor(
+                    part, {k: s[which] for k, s in colors.items()}, _draws(indices[which], seed, epoch), axes
+                ),
+                batch,
+                np.any([strength != 0 for strength in colors.values()], axis=0),
+            )
         if "whiten" in strengths and self.whitening is not None:
             channels = batch.shape[3]
             kernel = np.array(self.whitening).reshape(channels, channels, recolor.PATCH, recolor.PATCH)
             batch = recolor.whiten(batch, strengths["whiten"] * draw("whiten"), kernel)
         if "blur" in strengths:
             sigma, reach = strengths["blur"] * draw("blur"), math.ceil(3 * strengths["blur"].max())
-            batch = _some(
-                batch, strengths["blur"] > 0, lambda part, which: recolor.blur(part, sigma[which], reach=reach)
+            batch = on_some(
+                lambda part, which: recolor.blur(part, sigma[which], reach=reach), batch, strengths["blur"] > 0
             )
         if "cutout" in strengths:
             side, place = int(strengths["cutout"].max()), draw("cutout", 2)
-            batch = _some(batch, strengths["cutout"] > 0, lambda part, which: recolor.cut_out(part, side, place[which]))
+            batch = on_some(
+                lambda part, which: recolor.cut_out(part, side, place[which]), batch, strengths["cutout"] > 0
+            )
         return batch
 
     def treated(
@@ -80,17 +95,18 @@ class Augmentation:
         seed: int,
         epoch: int,
     ) -> tuple[torch.Tensor, np.ndarray | None, torch.Tensor | None]:
-        """The whole treatment, mixing included, of the pictures that `fetch` gives for their indices (N,).
+        """The whole treatment, mixing included, of the pictures that `fetch` gives for their indices (N,), as a batch that may be
+        changed.
 
         Returns uint8 (N, H, W, C); of mixtures also the partners' indices (N,), drawn from `among` (M,) and treated as in this
         epoch everywhere, and the share (N,) of itself that each picture kept.
         """
-        batch, alphas = self(fetch(indices), indices, seed=seed, epoch=epoch), dict(self._policy)
+        batch, alphas = self._in_place(fetch(indices), indices, seed=seed, epoch=epoch), dict(self._policy)
         if not alphas.keys() & {"mixup", "cutmix"}:
             return batch, None, None
         draw = _draws(indices, seed, epoch)
         partners = among[(draw("partner") * len(among)).astype(np.int64)]
-        others = self(fetch(partners), partners, seed=seed, epoch=epoch)
+        others = self._in_place(fetch(partners), partners, seed=seed, epoch=epoch)
         batch, share = mix(batch, others, draw, mixup=alphas.get("mixup", 0.0), cutmix=alphas.get("cutmix", 0.0))
         return batch, partners, share
 
@@ -180,20 +196,6 @@ def _random_strengths(height: int, width: int, channels: int) -> dict[str, float
         "shift": max(1, round(side / 8)), "zoom": 0.5, "rotate": 20, "perspective": 0.5, "elastic": side / 32,
         "brightness": 0.4, "contrast": 0.4, "blur": side / 32, "cutout": max(1, round(side / 4)), **colored,
     }  # fmt: skip
-
-
-def _some(
-    batch: torch.Tensor, which: np.ndarray, work: Callable[[torch.Tensor, np.ndarray], torch.Tensor]
-) -> torch.Tensor:
-    """`work` on those pictures that `which` (N,) says; it is told which."""
-    if which.all():
-        return work(batch, which)
-    if not which.any():
-        return batch
-    chosen = torch.from_numpy(which).to(batch.device)
-    out = batch.clone()
-    out[chosen] = work(batch[chosen], which)
-    return out
 
 
 def _rows(numbers: np.ndarray) -> Rows:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pellucid.data.chunks import in_chunks, on_device
+from pellucid.data.chunks import as_levels, in_chunks, on_device
 from pellucid.data.warp import Draw
 
 
@@ -45,16 +45,17 @@ def mix(
     side = np.sqrt(1 - share)
     inside = [_span(size, side, draw(name)) for size, name in ((height, "mix_y"), (width, "mix_x"))]
     kept = np.where(pasted, 1 - inside[0].mean(1) * inside[1].mean(1), share)
-    rows, columns = (on_device(line, batch) for line in inside)
+    # the partner's weight is a product of one of rows and one of columns, 1 or 0 in a box, else the same everywhere
+    rows, columns = (np.where(pasted[:, None], line, 1.0) for line in inside)
+    rows = np.where(pasted, 1.0, 1 - share)[:, None] * rows
 
-    def work(own: torch.Tensor, other: torch.Tensor, share: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor,
-             pasted: torch.Tensor) -> torch.Tensor:  # fmt: skip
-        box = 1 - rows[:, :, None] * columns[:, None]  # (N, H, W)
-        weight = torch.where(pasted[:, None, None], box, share[:, None, None].expand_as(box))[..., None]
-        return torch.lerp(other.float(), own.float(), weight).round_().to(torch.uint8)
+    def work(own: torch.Tensor, other: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        levels = own.flatten(2).float()  # (N, H, W*C)
+        change = other.flatten(2).float().sub_(levels).mul_(rows[..., None]).mul_(columns[:, None])
+        return as_levels(levels.add_(change)).view(own.shape)
 
-    where = torch.from_numpy(pasted).to(batch.device)
-    mixed = in_chunks(work, batch, others, on_device(share, batch), rows, columns, where)
+    columns = columns.repeat(batch.shape[3], axis=1)
+    mixed = in_chunks(work, batch, others, on_device(rows, batch), on_device(columns, batch))
     return mixed, on_device(kept, batch)
 
 

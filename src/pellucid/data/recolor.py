@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pellucid.data.chunks import in_chunks, on_device
+from pellucid.data.chunks import as_levels, in_chunks, on_device
 from pellucid.data.warp import Draw, Strengths, reflected
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as everywhere where color becomes grey
@@ -45,8 +45,9 @@ def recolor(batch: torch.Tensor, strengths: Strengths, draw: Draw, axes: np.ndar
         matrix = hue_matrix(strengths["hue"] * (2 * draw("hue") - 1)) @ (
             matrix * np.eye(3) if matrix.shape[1] == 1 else matrix
         )
-    work = _scaled if matrix.shape[1] == 1 else _multiplied
-    return in_chunks(work, batch, on_device(matrix, batch), on_device(offset, batch))
+    width = batch.shape[2]
+    bands, offset = _bands(matrix, width * channels), np.tile(offset, width)
+    return in_chunks(_multiplied, batch, on_device(bands, batch), on_device(offset, batch))
 
 
 def hue_matrix(turn: np.ndarray) -> np.ndarray:
@@ -70,21 +71,28 @@ def _mean_level(batch: torch.Tensor) -> np.ndarray:
     return rows.cpu().double().mean(1).numpy() / batch.shape[2:].numel()
 
 
-def _scaled(batch: torch.Tensor, factor: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    x = batch.flatten(1).float().view(batch.shape)
-    torch.addcmul(offset[:, None, None], x, factor[..., None], out=x)
-    return x.round_().clamp_(0, 255).to(torch.uint8)
+def _bands(matrix: np.ndarray, length: int) -> np.ndarray:
+    """The diagonals of (N, K, K), -K < k < K from the lowest, each repeated along rows of levels: (N, 2K - 1, length).
+
+    The channels of a pixel are neighbors in memory, so what channel c takes from c + k is the row, shifted by k, times one.
+    """
+    size = matrix.shape[1]
+    found = np.zeros((len(matrix), 2 * size - 1, size))
+    for row in range(size):
+        for column in range(size):
+            found[:, column - row + size - 1, row] = matrix[:, row, column]
+    return np.tile(found, length // size)
 
 
-def _multiplied(batch: torch.Tensor, matrix: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    planes = batch.permute(3, 0, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    out = torch.empty_like(batch)
-    for c in range(len(planes)):
-        x = offset[:, c, None, None].expand_as(planes[0]).clone()
-        for k, plane in enumerate(planes):
-            x.addcmul_(plane, matrix[:, c, k, None, None])
-        out[..., c] = x.round_().clamp_(0, 255)
-    return out
+def _multiplied(batch: torch.Tensor, bands: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+    """`bands` (N, 2K - 1, W*C), `offset` (N, W*C). Without taking channels apart: that took longer than the rest together."""
+    rows = batch.flatten(2).float()  # (N, H, W*C)
+    middle = bands.shape[1] // 2
+    out = torch.addcmul(offset[:, None], rows, bands[:, middle, None])
+    for k in range(1, middle + 1):
+        out[..., :-k].addcmul_(rows[..., k:], bands[:, middle + k, None, :-k])
+        out[..., k:].addcmul_(rows[..., :-k], bands[:, middle - k, None, k:])
+    return as_levels(out).view(batch.shape)
 
 
 def blur(batch: torch.Tensor, sigma: np.ndarray, *, reach: int) -> torch.Tensor:
@@ -92,6 +100,7 @@ def blur(batch: torch.Tensor, sigma: np.ndarray, *, reach: int) -> torch.Tensor:
     pixels; the border is mirrored."""
     distance = np.arange(reach + 1)
     weights = np.exp(-0.5 * (distance / sigma.clip(1e-3)[:, None]) ** 2)
+    weights[distance > 4 * sigma[:, None]] = 0  # as in SciPy; where no picture of a piece needs them, they are left out
     weights = weights / (2 * weights.sum(1, keepdims=True) - weights[:, :1])
     return in_chunks(_blurred, batch, on_device(weights, batch))
 
@@ -99,19 +108,20 @@ def blur(batch: torch.Tensor, sigma: np.ndarray, *, reach: int) -> torch.Tensor:
 def _blurred(batch: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """`weights` (N, 1 + reach): of the pixel itself, and of those at each distance on both sides."""
     n, height, width, channels = batch.shape
-    reach = weights.shape[1] - 1
+    reach = int((weights > 0).any(0).nonzero().max())
     weights = weights[..., None, None]
     x = batch.flatten(2).float()  # (N, H, W*C)
-    for size, pixel in ((height, width * channels), (width, channels)):
-        x = x.view(n, -1, size * pixel)  # the second time each row by itself
-        line = reflected(torch.arange(-reach, size + reach, device=batch.device), size)
-        padded = x.view(-1, size, pixel)[:, line].view(n, x.shape[1], -1)
+    for size, pixel in ((height, width * channels), (width, channels)):  # the second time each row by itself
+        x = x.view(-1, size, pixel)
+        borders = reflected(torch.arange(-reach, 0), size), reflected(torch.arange(size, size + reach), size)
+        top, bottom = (x.index_select(1, line.to(batch.device)) for line in borders)
+        padded = torch.cat([top, x, bottom], dim=1).view(n, -1, (size + 2 * reach) * pixel)
         length = size * pixel
         x = padded[..., reach * pixel : reach * pixel + length] * weights[:, 0]
         for k in range(1, reach + 1):
             before, after = (reach - k) * pixel, (reach + k) * pixel
             x.addcmul_(padded[..., before : before + length] + padded[..., after : after + length], weights[:, k])
-    return x.view(batch.shape).round_().to(torch.uint8)
+    return as_levels(x).view(batch.shape)
 
 
 def whiten(batch: torch.Tensor, share: np.ndarray, kernel: np.ndarray) -> torch.Tensor:
@@ -129,7 +139,7 @@ def whiten(batch: torch.Tensor, share: np.ndarray, kernel: np.ndarray) -> torch.
         planes = part[:, rows][:, :, columns].permute(0, 3, 1, 2).float()
         white = F.conv2d(planes - _GREY, weights).permute(0, 2, 3, 1)
         white = white - white.mean((1, 2), keepdim=True) + _GREY
-        return part.float().lerp(white, share[:, None, None, None]).round_().clamp_(0, 255).to(torch.uint8)
+        return as_levels(part.float().lerp(white, share[:, None, None, None]))
 
     return in_chunks(work, batch, on_device(share, batch))
 
@@ -165,7 +175,8 @@ def zca_kernel(pixels: np.ndarray) -> np.ndarray:
 
 
 def cut_out(batch: torch.Tensor, side: int, draws: np.ndarray) -> torch.Tensor:
-    """A square with `side` pixels inside each picture of uint8 (N, H, W, C) becomes its mean color; `draws` (N, 2) place it.
+    """A square with `side` pixels inside each picture of uint8 (N, H, W, C) becomes its mean color, in
+    place; `draws` (N, 2) say where.
 
     Source: DeVries & Taylor 2017, arXiv 1708.04552; here the square never sticks out of the picture.
     """
@@ -176,6 +187,5 @@ def cut_out(batch: torch.Tensor, side: int, draws: np.ndarray) -> torch.Tensor:
     along = np.arange(side)
     rows = (np.arange(n) * height + top)[:, None] + along
     pixels = torch.from_numpy(rows[:, :, None] * width + (left[:, None] + along)[:, None]).to(batch.device)
-    out = batch.clone()
-    out.view(-1, channels)[pixels.view(n, -1)] = color[:, None]
-    return out
+    batch.view(-1, channels)[pixels.view(n, -1)] = color[:, None]
+    return batch

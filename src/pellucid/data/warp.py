@@ -8,50 +8,58 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pellucid.data.chunks import in_chunks, on_device
+from pellucid.data.chunks import as_levels, in_chunks, interleaved, on_device, on_some
 
 Strengths = Mapping[str, np.ndarray]  # of each transform (N,); it does nothing where its neutral value stands
 Draw = Callable[..., np.ndarray]  # a name -> float64 (N,) in [0, 1); a name and k -> (N, k)
 
 _CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])  # of the unit square, clockwise
+_BENDING = ("rotate", "perspective", "elastic")
+_MOVING = {"flip", "vflip", "shift", "zoom", *_BENDING}
 _WAVES = 6  # an elastic wave is a sixth of the side wide
 
 
 def warp(batch: torch.Tensor, strengths: Strengths, draw: Draw, *, flipped: np.ndarray | None) -> torch.Tensor:
     """uint8 (N, H, W, C) -> the same shape, moved by what `strengths` names; `flipped` (N,) says which are mirrored."""
-    _, height, width, _ = batch.shape
+    if _MOVING.isdisjoint(strengths):
+        return batch
+    n, height, width, _ = batch.shape
+    none = np.zeros(n)
     vflipped = draw("vflip") < 0.5 if "vflip" in strengths else None
     move_y, move_x = _shifts(strengths, draw)
-    if not {"zoom", "rotate", "perspective", "elastic"} & strengths.keys():
-        if flipped is None and vflipped is None and move_y is None:
-            return batch
-        return _gathered(batch, _line(height, move_y, vflipped), _line(width, move_x, flipped))
+    boxes = _boxes(strengths["zoom"], draw("zoom", 4), height, width) if "zoom" in strengths else None
+    bent = np.any([strengths.get(name, none) != 0 for name in _BENDING], axis=0)
+    if boxes is not None and batch.device.type != "cpu":  # there one sampling is faster than picture by picture
+        bent |= (boxes[:, 2:] < [height, width]).any(1)
+
+    numbers = (vflipped, flipped, move_y, move_x, boxes)
+    batch = on_some(lambda part, which: _straight(part, *(a if a is None else a[which] for a in numbers)), batch, ~bent)
+    if not bent.any():
+        return batch
     matrix = np.eye(3)[None]
     if move_y is not None and move_x is not None:
         matrix = _affine(offset=(move_x, move_y))
     if "rotate" in strengths:
         angle = np.deg2rad(strengths["rotate"] * (2 * draw("rotate") - 1))
         matrix = matrix @ _affine(np.cos(angle), np.cos(angle), -np.sin(angle), np.sin(angle))
-    if "zoom" in strengths:
-        matrix = matrix @ _zoom(strengths["zoom"], draw("zoom", 4), height, width)
+    if boxes is not None:
+        matrix = matrix @ _zoom(boxes, height, width)
     if "perspective" in strengths:
         matrix = matrix @ _perspective(strengths["perspective"], draw("perspective", 8), height, width)
     if flipped is not None:
         matrix = matrix @ _affine(xx=1.0 - 2.0 * flipped)
     if vflipped is not None:
         matrix = matrix @ _affine(yy=1.0 - 2.0 * vflipped)
-    matrix = np.broadcast_to(matrix, (len(batch), 3, 3))
-    waves = []
+    maps = [np.broadcast_to(matrix, (n, 3, 3))]
     if "elastic" in strengths:
-        waves = [
-            on_device(wave, batch) for wave in _elastic(strengths["elastic"], draw("elastic", 2 * (_WAVES + 3) ** 2))
-        ]
-    return in_chunks(sample, batch, on_device(matrix, batch), *waves)
+        maps += _elastic(strengths["elastic"], draw("elastic", 2 * (_WAVES + 3) ** 2))
+    return on_some(lambda part, which: in_chunks(sample, part, *(on_device(a[which], part) for a in maps)), batch, bent)
 
 
 def sample(batch: torch.Tensor, matrix: torch.Tensor, *waves: torch.Tensor) -> torch.Tensor:
@@ -61,21 +69,19 @@ def sample(batch: torch.Tensor, matrix: torch.Tensor, *waves: torch.Tensor) -> t
     """
     n, height, width, _ = batch.shape
     x, y = (torch.arange(size, device=batch.device) - (size - 1) / 2 for size in (width, height))
-    rows = [
-        matrix[:, i, 0, None, None] * x + (matrix[:, i, 1, None] * y + matrix[:, i, 2, None])[..., None] for i in (0, 1)
-    ]
+    unit = 2 / torch.tensor([max(width - 1, 1), max(height - 1, 1)], device=batch.device)  # grids go from -1 to 1
+    scaled = matrix[:, :2] * unit[:, None]
+    across = (scaled[..., 0, None] * x + scaled[..., 2, None]).transpose(1, 2).flatten(1)  # (N, 2W), x and y take turns
+    grid = torch.addcmul(across[:, None], y[:, None], scaled[..., 1].repeat(1, width)[:, None])  # (N, H, 2W)
     if (matrix[:, 2, :2] != 0).any():
-        depth = matrix[:, 2, 0, None, None] * x + (matrix[:, 2, 1, None] * y + matrix[:, 2, 2, None])[..., None]
-        rows = [row / depth for row in rows]
-    across, down = (_basis(size).to(batch.device) for size in (width, height))
-    for row, nodes in zip(rows, waves, strict=False):
-        row += down @ nodes @ across.T
-    grid = torch.empty(n, height, width, 2, device=batch.device)
-    for i, size in enumerate((width, height)):
-        torch.mul(rows[i], 2 / max(size - 1, 1), out=grid[..., i])
+        depth = (matrix[:, 2, 0, None] * x + matrix[:, 2, 2, None]).repeat_interleave(2, dim=1)
+        grid /= torch.addcmul(depth[:, None], y[:, None], matrix[:, 2, 1, None, None])
+    if waves:
+        nodes = (torch.stack(waves, dim=3) * unit).flatten(2)  # (N, K, 2K)
+        grid += _basis(height).to(batch.device) @ nodes @ torch.kron(_basis(width), torch.eye(2)).to(batch.device).T
     planes = batch.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    found = F.grid_sample(planes, grid, padding_mode="reflection", align_corners=True)
-    return found.round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    found = F.grid_sample(planes, grid.view(n, height, width, 2), padding_mode="reflection", align_corners=True)
+    return interleaved(as_levels(found).transpose(0, 1))
 
 
 def _shifts(strengths: Strengths, draw: Draw) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -96,6 +102,43 @@ def _line(size: int, move: np.ndarray | None, flipped: np.ndarray | None) -> tor
     if flipped is None:
         return along
     return torch.where(torch.from_numpy(flipped)[:, None], along.flip(1), along.expand(len(flipped), size))
+
+
+def _straight(
+    batch: torch.Tensor, vflipped: np.ndarray | None, flipped: np.ndarray | None, move_y: np.ndarray | None,
+    move_x: np.ndarray | None, boxes: np.ndarray | None,
+) -> torch.Tensor:  # fmt: skip
+    """Shifts, then the boxes of a zoom, then flips; what is None does not take part. May be in place."""
+    _, height, width, _ = batch.shape
+    if boxes is None and (move_y is not None or batch.device.type != "cpu"):
+        return _gathered(batch, _line(height, move_y, vflipped), _line(width, move_x, flipped))
+    if move_y is not None and move_x is not None:
+        y, x = move_y, move_x
+        batch = on_some(
+            lambda part, which: _gathered(part, _line(height, y[which], None), _line(width, x[which], None)),
+            batch,
+            (y != 0) | (x != 0),
+        )
+    return _by_picture(batch, boxes, vflipped, flipped)
+
+
+def _by_picture(
+    batch: torch.Tensor, boxes: np.ndarray | None, vflipped: np.ndarray | None, flipped: np.ndarray | None
+) -> torch.Tensor:
+    """The box of each picture enlarged to the whole, then flips; in place."""
+    n, height, width, _ = batch.shape
+    turns = np.stack([np.zeros(n, bool) if f is None else f for f in (vflipped, flipped)], axis=1).tolist()
+    for k, picture in enumerate(batch.unbind()):
+        found = picture
+        if boxes is not None and (boxes[k, 2:] < [height, width]).any():
+            top, left, rows, columns = boxes[k].tolist()
+            box = picture[None, top : top + rows, left : left + columns].permute(0, 3, 1, 2)
+            found = F.interpolate(box, (height, width), mode="bilinear", align_corners=True)[0].permute(1, 2, 0)
+        if any(turns[k]):
+            found = found.flip([axis for axis, turned in enumerate(turns[k]) if turned])
+        if found is not picture:
+            picture.copy_(found)
+    return batch
 
 
 def _gathered(batch: torch.Tensor, rows: torch.Tensor | None, columns: torch.Tensor | None) -> torch.Tensor:
@@ -128,8 +171,9 @@ def _affine(
     return np.stack(entries, axis=-1).reshape(-1, 3, 3)
 
 
-def _zoom(smallest: np.ndarray, draws: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A part with `smallest` to 1 of the area and proportions of 3/4 to 4/3 of the picture's, anywhere inside.
+def _boxes(smallest: np.ndarray, draws: np.ndarray, height: int, width: int) -> np.ndarray:
+    """int (N, 4): top, left, height and width of a part with `smallest` to 1 of the area and proportions of 3/4 to 4/3 of the
+    picture's, anywhere inside, in whole pixels.
 
     Source: Szegedy et al. 2014, arXiv 1409.4842, section 6.
     """
@@ -137,8 +181,16 @@ def _zoom(smallest: np.ndarray, draws: np.ndarray, height: int, width: int) -> n
     area = smallest + (1 - smallest) * area
     aspect = np.where(smallest < 1, np.exp(math.log(4 / 3) * (2 * aspect - 1)), 1.0)
     across, down = (np.minimum(np.sqrt(share), 1.0) for share in (area * aspect, area / aspect))
-    offset = ((2 * x - 1) * (1 - across) * (width - 1) / 2, (2 * y - 1) * (1 - down) * (height - 1) / 2)
-    return _affine(across, down, offset=offset)
+    rows, columns = np.rint(1 + down * (height - 1)), np.rint(1 + across * (width - 1))
+    corner = np.floor(y * (height - rows + 1)), np.floor(x * (width - columns + 1))
+    return np.stack([*corner, rows, columns], axis=1).astype(np.int64)
+
+
+def _zoom(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(N, 3, 3): the outermost pixels of the picture show the outermost ones of the box."""
+    top, left, rows, columns = boxes.T
+    offset = (left + (columns - width) / 2, top + (rows - height) / 2)
+    return _affine((columns - 1) / max(width - 1, 1), (rows - 1) / max(height - 1, 1), offset=offset)
 
 
 def _perspective(strength: np.ndarray, draws: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -168,6 +220,7 @@ def _elastic(strength: np.ndarray, draws: np.ndarray) -> list[np.ndarray]:
     return [nodes[:, 0], nodes[:, 1]]
 
 
+@lru_cache
 def _basis(size: int) -> torch.Tensor:
     """float32 (size, K): Gaussians about K nodes; a sum of them with random weights of variance 1 has variance 1."""
     nodes = torch.arange(-1, _WAVES + 2, dtype=torch.float64)

@@ -15,6 +15,8 @@ from pellucid.evaluation.intervals import Interval, group_numbers, percentiles, 
 from pellucid.evaluation.metrics import MAX_WORST, few_notes, require_measurable
 from pellucid.evaluation.text import counted, percent, printable, shorten
 
+_USEFUL = 0.1  # of the error saved, or of the differences explained: with less, a network is hardly better
+
 
 @dataclass(frozen=True)
 class Miss:
@@ -166,10 +168,9 @@ def _verdict(e: NumberEvaluation) -> Iterator[str]:
         f"with a 95 % interval from {e.written(e.mae.low)} to {e.written(e.mae.high)} (mean absolute error, {e.interval_method})."
     )
     median = e.baseline["median"]
-    better = "clearly better" if e.mae.high < median["mae"] else "not clearly better than that"
     yield (
         f"Always answering {e.written(median['number'])}, the median of the training pictures, would be "
-        f"{e.written(median['mae'])} off; the network is {better}."
+        f"{e.written(median['mae'])} off; the network is {_better(e)}."
     )
     if math.isfinite(e.r2.value):
         share = percent(e.r2.value) if e.r2.value > 0 else "none"
@@ -192,6 +193,14 @@ def _verdict(e: NumberEvaluation) -> Iterator[str]:
         )
     worst = e.worst[0]
     yield f"At worst it is {e.written(abs(worst.answer - worst.truth))} off: it says {e.written(worst.answer)} where {e.written(worst.truth)} is true."
+
+
+def _better(e: NumberEvaluation) -> str:
+    """With many pictures a difference too small to be of use is certain too, so that certainty alone is not enough."""
+    always = e.baseline["median"]["mae"]
+    if e.mae.high >= always:
+        return "not clearly better than that"
+    return "clearly better" if e.mae.high <= (1 - _USEFUL) * always or e.r2.low >= _USEFUL else "hardly better"
 
 
 def _table(e: NumberEvaluation) -> Iterator[str]:
