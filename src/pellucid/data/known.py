@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torchvision import datasets
 
 from pellucid.data.arrays import Arrays, read_arrays
 from pellucid.data.fetch import Progress, Source, is_here, obtain
@@ -84,13 +83,20 @@ def _bytes(file: Path, row: tuple[int, ...], *, skip: int = 0) -> np.ndarray:
     return np.asarray(np.memmap(file, np.uint8, "r", offset=skip)).reshape(-1, *row)
 
 
-def _mnist(folder: Path, classes: Sequence[str]) -> Opened:
+def _classes(name: str) -> Sequence[str]:
+    """The class names that torchvision lists for its data set `name`; torchvision takes two seconds to import."""
+    from torchvision import datasets
+
+    return getattr(datasets, name).classes
+
+
+def _mnist(folder: Path, listed: str) -> Opened:
     """Source of the format: Y. LeCun, The MNIST database; images behind 16 bytes, labels behind 8."""
     parts = []
     for split, name in (("train", "train"), ("test", "t10k")):
         images = _bytes(folder / f"{name}-images-idx3-ubyte", (28, 28), skip=16)
         parts.append((split, images, _bytes(folder / f"{name}-labels-idx1-ubyte", (), skip=8)))
-    return _from_parts(parts, classes)
+    return _from_parts(parts, _classes(listed))
 
 
 def _cifar(folder: Path, files: Sequence[tuple[str, str]], names: str, labels: int) -> Opened:
@@ -127,7 +133,7 @@ def _flowers102(folder: Path) -> Opened:
     labels, splits = _mat(folder / "imagelabels.mat")["labels"].ravel(), _mat(folder / "setid.mat")
     named = (("train", "trnid"), ("validation", "valid"), ("test", "tstid"))
     numbers = [(split, number) for split, key in named for number in splits[key].ravel().tolist()]
-    classes = datasets.Flowers102.classes
+    classes = _classes("Flowers102")
     return _from_rows(
         [(f"jpg/image_{n:05d}.jpg", classes[labels[n - 1] - 1], split, None) for split, n in numbers], folder
     )
@@ -208,7 +214,7 @@ KNOWN: dict[str, KnownSet] = {
             ("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
             ("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
         ),
-        partial(_mnist, classes=datasets.MNIST.classes),
+        partial(_mnist, listed="MNIST"),
     ),
     "fashion-mnist": KnownSet(
         _sources(
@@ -218,7 +224,7 @@ KNOWN: dict[str, KnownSet] = {
             ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
             ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
         ),
-        partial(_mnist, classes=datasets.FashionMNIST.classes),
+        partial(_mnist, listed="FashionMNIST"),
     ),
     "kmnist": KnownSet(
         _sources(
@@ -228,7 +234,7 @@ KNOWN: dict[str, KnownSet] = {
             ("t10k-images-idx3-ubyte.gz", "5c965bf0a639b31b8f53240b1b52f4d7"),
             ("t10k-labels-idx1-ubyte.gz", "7320c461ea6c1c855c0b718fb2a4b134"),
         ),
-        partial(_mnist, classes=datasets.KMNIST.classes),
+        partial(_mnist, listed="KMNIST"),
     ),
     "cifar10": KnownSet(
         _sources("https://www.cs.toronto.edu/~kriz", ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")),
