@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_the_network_answers_as_scikit_learn_does_on_its_features(
     answers = {}
     for strength in STRENGTHS:
         model = LogisticRegression(
-            C=strength, max_iter=300, tol=1e-3, class_weight="balanced" if balanced else None
+            C=strength, max_iter=1000, tol=1e-5, class_weight="balanced" if balanced else None
         ).fit(x[:border], labels[:border])
         answers[strength] = model.predict_proba(x)
     losses = {strength: log_loss(labels[border:], answer[border:]) for strength, answer in answers.items()}
@@ -118,7 +119,9 @@ def test_the_network_answers_as_scikit_learn_does_on_its_features(
     found = probabilities(module, pixels)
     np.testing.assert_allclose(found, answers[fit.strength], atol=2e-3)
     assert fit.scores["accuracy"] == pytest.approx(np.mean(found[border:].argmax(1) == labels[border:]))
-    assert sorted(event["strength"] for event in events if event["event"] == "head") == list(STRENGTHS)
+    tried = {event["strength"] for event in events if event["event"] == "head"}
+    place = STRENGTHS.index(fit.strength)
+    assert tried >= set(STRENGTHS[max(place - 1, 0) : place + 2])  # its neighbors were worse
 
 
 def test_frozen_layers_stay_as_they_are(weights: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
@@ -195,7 +198,7 @@ def test_training_with_weights_tells_where_they_come_from(
     assert (content["state"], content["epochs"]) == ("finished", None)
     classifier = pellucid.load(run.path)
     assert classifier.weights == {"origin": "drawn at random"}
-    assert classifier.contract == CONTRACT
+    assert classifier.contract == replace(CONTRACT, fit="crop")
     heads = [event for event in events if event["event"] == "head"]
     best = min(heads, key=lambda event: event["valid_loss"])
     assert content["valid"]["accuracy"]["value"] == pytest.approx(best["valid_accuracy"])
@@ -249,7 +252,7 @@ def test_labels_are_fitted_each_as_scikit_learn_does(weights: Path, pictures: tu
         found = module.eval()(CONTRACT.tensor(pixels)).sigmoid().numpy()
     x = standardized(weights, pixels, border)
     for k in range(2):
-        model = LogisticRegression(C=fit.strength, max_iter=300, tol=1e-3).fit(x[:border], labels[:border, k])
+        model = LogisticRegression(C=fit.strength, max_iter=1000, tol=1e-5).fit(x[:border], labels[:border, k])
         np.testing.assert_allclose(found[:, k], model.predict_proba(x)[:, 1], atol=1e-3)
     assert found[:, 2].min() > 0.99
     expected = average_precision_score(labels[border:, :2], found[border:, :2])

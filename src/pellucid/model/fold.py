@@ -19,12 +19,11 @@ def folded(module: nn.Module) -> nn.Module:
     for parent in list(module.modules()):
         children = list(parent.named_children())
         for (name, convolution), (next_name, norm) in pairwise(children):
-            if isinstance(convolution, nn.Conv2d) and _foldable(norm, convolution.out_channels):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and _fits(convolution, norm):
                 setattr(parent, name, fuse_conv_bn_eval(convolution, norm))
                 setattr(parent, next_name, getattr(norm, "act", None) or nn.Identity())
     return module
 
 
-def _foldable(layer: nn.Module, channels: int) -> bool:
-    known = isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats and layer.affine
-    return known and layer.num_features == channels
+def _fits(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
+    return norm.track_running_stats and norm.affine and norm.num_features == convolution.out_channels

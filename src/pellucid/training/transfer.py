@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,8 @@ from pellucid.training.features import AS_IT_IS, MIRRORED, NO_PLAIN_HEAD, look
 from pellucid.training.loop import OnEvent
 from pellucid.training.objective import Objective
 
-_STRENGTHS = (0.003, 0.001, 0.01, 0.0003, 0.03, 0.1)  # scikit-learn's C, on standardised features; the likeliest first
+# scikit-learn's C on standardised features: the likeliest, then more, then less; each starts from the one before
+_STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.001, 0.0003)
 _FEWEST = 10  # training pictures a class that are looked at even when the time is up
 _FITTING_SHARE = 0.15  # of the time left, kept for the regressions
 
@@ -89,9 +91,16 @@ def fit_head(
     x, x_valid = (x - mean) / std, (x_valid - mean) / std
 
     best: tuple[HeadFit, np.ndarray, np.ndarray] | None = None
+    models: dict[int, Any] = {}
+    tried: list[float] = []
     for step, strength in enumerate(_STRENGTHS, 1):
+        if best is not None and any(
+            min(strength, best[0].strength) < s < max(strength, best[0].strength) for s in tried
+        ):
+            continue  # a neighbor on this side was worse
         started = time.monotonic()
-        weight, bias = _linear(task, x, y, strength, num_classes, balanced)
+        tried.append(strength)
+        weight, bias = _linear(task, x, y, strength, num_classes, balanced, models)
         logits = x_valid @ weight.T + bias
         fitted = HeadFit(strength, _scores(task, logits, y_valid), logits)
         on_event({"event": "head", "step": step, "total": len(_STRENGTHS), "strength": strength,
@@ -113,12 +122,12 @@ def fit_head(
 
 
 def _linear(
-    task: Task, x: np.ndarray, y: np.ndarray, strength: float, num_classes: int, balanced: bool
+    task: Task, x: np.ndarray, y: np.ndarray, strength: float, num_classes: int, balanced: bool, models: dict[int, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights (outputs, width) and biases (outputs,): a logistic regression over the classes, one for each label, or a
-    ridge regression of the number."""
+    ridge regression of the number. `models` holds scikit-learn's from one strength to the next."""
     if task.kind == CLASS:
-        return _logistic_regression(x, y, strength, num_classes, balanced)
+        return _logistic_regression(x, y, strength, num_classes, models.setdefault(0, _model(balanced)))
     if task.kind == NUMBER:
         from sklearn.linear_model import Ridge
 
@@ -129,23 +138,27 @@ def _linear(
         if answer.min() == answer.max():  # nothing to learn: its frequency, one picture from certainty
             bias[k] = (1 if answer[0] else -1) * np.log(2 * len(answer) + 1)
             continue
-        rows, offsets = _logistic_regression(x, answer, strength, 2, balanced)
+        rows, offsets = _logistic_regression(x, answer, strength, 2, models.setdefault(k, _model(balanced)))
         weight[k], bias[k] = rows[1] - rows[0], offsets[1] - offsets[0]
     return weight, bias
 
 
+def _model(balanced: bool) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(max_iter=300, tol=1e-4, class_weight="balanced" if balanced else None, warm_start=True)
+
+
 def _logistic_regression(
-    x: np.ndarray, y: np.ndarray, strength: float, num_classes: int, balanced: bool
+    x: np.ndarray, y: np.ndarray, strength: float, num_classes: int, model: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights (num_classes, width) and biases (num_classes,); a class that has no picture gets a bias far below all."""
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    model = LogisticRegression(C=strength, max_iter=300, tol=1e-3, class_weight="balanced" if balanced else None)
     with warnings.catch_warnings(), threadpool_limits(1, "blas"):  # threads wait for each other 20 times as long
         warnings.simplefilter("ignore", ConvergenceWarning)  # 300 iterations from zero are enough to rank strengths
-        model.fit(x, y)
+        model.set_params(C=strength).fit(x, y)
     weight = np.zeros((num_classes, x.shape[1]), np.float32)
     bias = np.full(num_classes, -30.0, np.float32)
     if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes; softmax of -z/2 and z/2 is its sigmoid
