@@ -250,7 +250,8 @@ def _adapt_channels(module: nn.Module, own: Mapping[str, torch.Tensor], state: d
 
     first = next((n for n, m in module.named_modules() if isinstance(m, nn.Conv2d)), None)
     name = f"{first}.weight"
-    if first and name in state and name in own and state[name].shape[1] != own[name].shape[1]:
+    fits = name in state and name in own and state[name].ndim == own[name].ndim
+    if first and fits and state[name].shape[1] != own[name].shape[1]:
         state[name] = adapt_input_conv(own[name].shape[1], state[name])
 
 
