@@ -17,6 +17,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """Every test has its own empty cache folder."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("PELLUCID_CACHE", str(folder))
+    monkeypatch.delenv("PELLUCID_WEIGHTS", raising=False)
     return folder
 
 

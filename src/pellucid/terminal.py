@@ -70,7 +70,7 @@ class TrainingScreen:
             self._bar.say(f"  {reason}")
 
     def _on_features(self, event: dict[str, Any]) -> None:
-        self._bar.show("looking at the pictures", event["step"], event["total"])
+        self._bar.show("looking at the pictures", event["done"], event["total"])
 
     def _on_time_is_up(self, event: dict[str, Any]) -> None:
         self._bar.say(

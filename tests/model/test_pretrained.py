@@ -19,7 +19,7 @@ from torchvision import models
 import pellucid
 from pellucid.errors import ConfigError, RunError, WeightsError
 from pellucid.model import pretrained
-from pellucid.model.pretrained import find_pretrained, load_pretrained, open_classifier
+from pellucid.model.pretrained import find_pretrained, load_pretrained, open_classifier, weights_at_hand
 from pellucid.model.zoo import build
 
 NETWORK = "test_resnet"  # timm's smallest; 1,000 classes, 3x160x160
@@ -88,6 +88,55 @@ def test_a_training_starts_from_them(placed: Path, offline: None, tmp_path: Path
     assert all(torch.equal(state[name], given[name]) for name in kept)
     assert state["fc.weight"].shape[0] == 2
     assert "test_resnet.r160_in1k" in pellucid.load(run.path).weights["origin"]
+
+
+def photographs(folder: Path) -> Path:
+    """Two classes of 12 noisy pictures of 120x110, one bright and one dark."""
+    rng = np.random.default_rng(0)
+    for name, low in (("bright", 128), ("dark", 0)):
+        (folder / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(low, low + 128, (120, 110, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+def test_weights_that_lie_at_hand_are_used_for_photographs_and_that_is_told(
+    placed: Path, offline: None, tmp_path: Path
+) -> None:
+    run = pellucid.train(str(photographs(tmp_path / "photos")), out=tmp_path / "run", size="64", near=False)
+    content = run.read()
+    assert content["architecture"]["name"] == NETWORK
+    assert content["config"]["model"] == {"model": NETWORK, "weights": str(placed), "freeze": None}  # for --resume
+    assert any(f"--weights none learns from scratch): '{placed}'" in line for line in content["plan"])
+    own, fitted = find_pretrained(str(placed), NETWORK), pellucid.load(run.path)
+    before, after = load_file(own.file), fitted.module.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("fc."))
+
+
+@pytest.mark.slow
+def test_weights_none_learns_from_scratch(placed: Path, tmp_path: Path) -> None:
+    refused = {"weights": "none", "size": "16", "model": "auto"}
+    content = pellucid.train(
+        str(photographs(tmp_path / "photos")), out=tmp_path / "run", near=False, epochs=1, **refused
+    ).read()
+    assert content["architecture"]["family"] == "fastnet"
+    assert not any("at hand" in line for line in content["plan"])
+
+
+def test_at_hand_is_the_smallest_file_that_fits_a_network(placed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = placed.parent
+    (folder / "broken.safetensors").write_bytes(b"no numbers")
+    save(folder / "resnet18.safetensors", {"conv1.weight": torch.zeros(1)})  # a tensor is not a network
+    larger = {**load_file(placed), "more": torch.zeros(1)}
+    save(folder / "test_resnet.larger.safetensors", larger)
+    found, notes = weights_at_hand()
+    assert found is not None and found.file == placed
+    assert [note.split("'")[1].rpartition("/")[2] for note in notes] == [
+        "broken.safetensors", "resnet18.safetensors", "test_resnet.larger.safetensors",
+    ]  # fmt: skip
+    monkeypatch.setenv("PELLUCID_WEIGHTS", str(folder / "elsewhere"))
+    assert weights_at_hand() == (None, [])
 
 
 def test_without_network_the_file_and_its_place_are_named(offline: None, own_cache: Path) -> None:

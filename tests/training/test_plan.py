@@ -23,6 +23,7 @@ from pellucid.model.zoo import Architecture, build
 from pellucid.training import plan
 from pellucid.training.loop import Recipe
 from pellucid.training.plan import (
+    are_photographs,
     choose_architecture,
     choose_augmentation,
     choose_contract,
@@ -122,12 +123,33 @@ def test_channels_that_were_asked_for_need_not_be_those_of_every_picture() -> No
 
 
 def test_weights_bring_their_size_and_statistics() -> None:
-    contract, why = choose_contract([(480, 640, 3)], DataConfig(), pretrained())
+    contract, why = choose_contract([(170, 200, 3)], DataConfig(), pretrained())
     assert (contract.height, contract.width) == (160, 160)
     assert (contract.mean, contract.std) == ((0.2, 0.4, 0.9), (0.1, 0.2, 0.3))
     assert "the size that the weights were trained with" in why
     small, _ = choose_contract([(8, 8, 3)], DataConfig(), pretrained())
     assert (small.height, small.width) == (160, 160)
+
+
+def test_weights_see_the_middle_of_large_photographs_a_seventh_larger_and_how_much_of_it_is_told() -> None:
+    contract, why = choose_contract([(480, 640, 3)], DataConfig(), pretrained())
+    assert (contract.height, contract.width, contract.fit) == (183, 183, "crop")
+    assert "75% of its area" in why  # 480 of 640 columns
+    for asked in ("stretch", "pad"):
+        other, why = choose_contract([(480, 640, 3)], DataConfig(fit=asked), pretrained())
+        assert other.fit == asked
+        assert "area" not in why
+    _, why = choose_contract([(480, 480, 3)], DataConfig(), pretrained())
+    assert "area" not in why  # nothing is hidden
+
+
+@pytest.mark.parametrize(
+    ("shapes", "photographs"),
+    [([(480, 640, 3)], True), ([(480, 640, 1)], True), ([(96, 96, 3)], False), ([(480, 640, 5)], False),
+     ([(8, 8, 3), (8, 8, 3), (480, 640, 3)], False)],
+)  # fmt: skip
+def test_what_photographs_are(shapes: list[tuple[int, int, int]], photographs: bool) -> None:
+    assert are_photographs(shapes) == photographs
 
 
 def test_three_statistics_become_their_mean_for_grey() -> None:

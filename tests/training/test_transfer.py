@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,9 @@ def fitted(
     border = len(labels) * 2 // 3
     events: list[dict[str, Any]] = []
     arguments: dict[str, Any] = {
-        "contract": CONTRACT, "num_classes": num_classes, "key": "weights and pictures", "device": torch.device("cpu"),
-        "precision": "fp32", "balanced": False, "seed": 0, "on_event": events.append,
+        "contract": CONTRACT, "num_classes": num_classes, "weights": "some", "device": torch.device("cpu"),
+        "contents": [f"picture {i}" for i in range(len(labels))], "precision": "fp32", "balanced": False, "seed": 0,
+        "on_event": events.append,
     }  # fmt: skip
     fit = fit_head(
         module, Pictures(pixels, labels, np.arange(border)), Pictures(pixels, labels, np.arange(border, len(labels))),
@@ -105,7 +107,7 @@ def test_the_network_answers_as_scikit_learn_does_on_its_features(
     answers = {}
     for strength in STRENGTHS:
         model = LogisticRegression(
-            C=strength, max_iter=300, tol=1e-3, class_weight="balanced" if balanced else None
+            C=strength, max_iter=1000, tol=1e-5, class_weight="balanced" if balanced else None
         ).fit(x[:border], labels[:border])
         answers[strength] = model.predict_proba(x)
     losses = {strength: log_loss(labels[border:], answer[border:]) for strength, answer in answers.items()}
@@ -113,11 +115,13 @@ def test_the_network_answers_as_scikit_learn_does_on_its_features(
     fit, events = fitted(module, pixels, labels, num_classes, balanced=balanced)
     assert fit is not None
     assert fit.strength == min(losses, key=lambda strength: losses[strength])
-    assert fit.scores["loss"] == pytest.approx(losses[fit.strength], rel=1e-3)
+    assert fit.scores["loss"] == pytest.approx(losses[fit.strength], rel=5e-3)  # of features as halves
     found = probabilities(module, pixels)
-    np.testing.assert_allclose(found, answers[fit.strength], atol=1e-3)
+    np.testing.assert_allclose(found, answers[fit.strength], atol=2e-3)
     assert fit.scores["accuracy"] == pytest.approx(np.mean(found[border:].argmax(1) == labels[border:]))
-    assert sorted(event["strength"] for event in events if event["event"] == "head") == list(STRENGTHS)
+    tried = {event["strength"] for event in events if event["event"] == "head"}
+    place = STRENGTHS.index(fit.strength)
+    assert tried >= set(STRENGTHS[max(place - 1, 0) : place + 2])  # its neighbors were worse
 
 
 def test_frozen_layers_stay_as_they_are(weights: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
@@ -126,29 +130,6 @@ def test_frozen_layers_stay_as_they_are(weights: Path, pictures: tuple[np.ndarra
     fitted(module, *pictures, 3)
     changed = {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"fc.weight", "fc.bias"}
-
-
-def test_the_second_time_no_picture_is_looked_at(
-    weights: Path, pictures: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, own_cache: Path
-) -> None:
-    first = network(weights, 3)
-    fit, events = fitted(first, *pictures, 3)
-    assert [event["step"] for event in events if event["event"] == "features"] == list(range(1, 16))  # 240 by 16
-    assert len(list((own_cache / "features").glob("*.npy"))) == 1
-
-    def fail(x: torch.Tensor) -> torch.Tensor:
-        raise AssertionError("the network was run")
-
-    again = network(weights, 3)
-    with monkeypatch.context() as patch:
-        patch.setattr(again, "forward", fail)
-        second = fitted(again, *pictures, 3)[0]
-        assert second is not None and fit is not None
-        assert (second.strength, second.scores) == (fit.strength, fit.scores)
-        for other in ({"key": "other pictures"}, {"precision": "bf16"}, {"contract": PixelContract(32, 32)}):
-            with pytest.raises(AssertionError, match="the network was run"):
-                fitted(again, *pictures, 3, **other)
-    np.testing.assert_array_equal(probabilities(again, pictures[0]), probabilities(first, pictures[0]))
 
 
 def test_a_stop_on_the_way_gives_nothing_and_changes_nothing(
@@ -164,20 +145,21 @@ def test_a_stop_on_the_way_gives_nothing_and_changes_nothing(
 
 
 def test_when_the_time_is_up_fewer_pictures_and_strengths_do(
-    weights: Path, pictures: tuple[np.ndarray, np.ndarray], own_cache: Path
+    weights: Path, pictures: tuple[np.ndarray, np.ndarray]
 ) -> None:
     module = network(weights, 3)
     fit, events = fitted(module, *pictures, 3, deadline=time.monotonic() - 1)
     told = [event for event in events if event["event"] == "time_is_up"]
-    assert told == [{"event": "time_is_up", "done": 112, "total": 240}]  # 80 to validate on, 30 to learn from, by 16
+    assert told == [{"event": "time_is_up", "done": 112, "total": 240}]  # 80 to validate on, 30 to learn from, by 8
     assert sum(event["event"] == "head" for event in events) == 1
     assert fit is not None
     answers = probabilities(module, pictures[0])[160:].argmax(1)
     assert fit.scores["accuracy"] == pytest.approx(np.mean(answers == pictures[1][160:]))
     assert fit.scores["accuracy"] > 0.6
-    assert not list((own_cache / "features").glob("*.npy"))  # a part is not kept as the whole
-    other, _ = fitted(network(weights, 3), *pictures, 3, deadline=time.monotonic() - 1, seed=1)
+    other, events = fitted(network(weights, 3), *pictures, 3, deadline=time.monotonic() - 1, seed=1)
     assert other is not None
+    (told,) = [event for event in events if event["event"] == "time_is_up"]
+    assert 112 < told["done"] < 240  # those of the first time are known now, and used
     assert other.scores["loss"] != fit.scores["loss"]  # the seed decides which pictures
 
 
@@ -216,7 +198,7 @@ def test_training_with_weights_tells_where_they_come_from(
     assert (content["state"], content["epochs"]) == ("finished", None)
     classifier = pellucid.load(run.path)
     assert classifier.weights == {"origin": "drawn at random"}
-    assert classifier.contract == CONTRACT
+    assert classifier.contract == replace(CONTRACT, fit="crop")
     heads = [event for event in events if event["event"] == "head"]
     best = min(heads, key=lambda event: event["valid_loss"])
     assert content["valid"]["accuracy"]["value"] == pytest.approx(best["valid_accuracy"])
@@ -270,7 +252,7 @@ def test_labels_are_fitted_each_as_scikit_learn_does(weights: Path, pictures: tu
         found = module.eval()(CONTRACT.tensor(pixels)).sigmoid().numpy()
     x = standardized(weights, pixels, border)
     for k in range(2):
-        model = LogisticRegression(C=fit.strength, max_iter=300, tol=1e-3).fit(x[:border], labels[:border, k])
+        model = LogisticRegression(C=fit.strength, max_iter=1000, tol=1e-5).fit(x[:border], labels[:border, k])
         np.testing.assert_allclose(found[:, k], model.predict_proba(x)[:, 1], atol=1e-3)
     assert found[:, 2].min() > 0.99
     expected = average_precision_score(labels[border:, :2], found[border:, :2])

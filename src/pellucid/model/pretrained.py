@@ -6,6 +6,7 @@ by timm only when they were asked for by name.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -161,8 +162,30 @@ def open_classifier(
 
 
 def weights_folder() -> Path:
-    """Where pretrained weights lie: $PELLUCID_CACHE/weights or ~/.cache/pellucid/weights."""
-    return cache_folder() / "weights"
+    """Where pretrained weights lie: $PELLUCID_WEIGHTS, else $PELLUCID_CACHE/weights or ~/.cache/pellucid/weights."""
+    own = os.environ.get("PELLUCID_WEIGHTS")
+    return Path(own).expanduser().absolute() if own else cache_folder() / "weights"
+
+
+def weights_at_hand() -> tuple[Pretrained | None, list[str]]:
+    """The smallest file of the weights folder that fits a network, and what there is to say about the others.
+
+    A file that does not name its network is named like it: mobilenetv2_100.safetensors.
+    """
+    found, notes = None, []
+    for file in sorted(weights_folder().glob("*.safetensors"), key=lambda file: (file.stat().st_size, file.name)):
+        if found is not None:
+            notes.append(f"'{file}' lies there, too; --weights takes it instead")
+            continue
+        try:
+            named = "architecture" in _read_safetensors(file, header_only=True)[1]
+            found = find_pretrained(str(file), "auto" if named else file.stem)
+            shape = (3, *(found.size or (224, 224)))
+            found.load_into(build(found.architecture, input_shape=shape, num_classes=2))  # is it all there?
+        except PellucidError as error:
+            found = None
+            notes.append(f"weights that lie at hand are not used: {error}")
+    return found, notes
 
 
 def _imagenet(model: str) -> Pretrained:
@@ -227,7 +250,8 @@ def _adapt_channels(module: nn.Module, own: Mapping[str, torch.Tensor], state: d
 
     first = next((n for n, m in module.named_modules() if isinstance(m, nn.Conv2d)), None)
     name = f"{first}.weight"
-    if first and name in state and name in own and state[name].shape[1] != own[name].shape[1]:
+    fits = name in state and name in own and state[name].ndim == own[name].ndim
+    if first and fits and state[name].shape[1] != own[name].shape[1]:
         state[name] = adapt_input_conv(own[name].shape[1], state[name])
 
 

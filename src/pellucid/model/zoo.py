@@ -121,6 +121,16 @@ def published_pixels(architecture: Architecture) -> tuple[tuple[int, int], tuple
     return None
 
 
+def takes_any_size(architecture: Architecture) -> bool:
+    """Whether weights that were trained with one input size are known to serve another: timm says so of its networks."""
+    if architecture.family != "timm":
+        return False
+    import timm
+
+    config = timm.get_pretrained_cfg(architecture.name)
+    return config is not None and not config.fixed_input_size
+
+
 def head_of(module: nn.Module) -> tuple[str, nn.Linear]:
     """Name and module of the last fully connected layer, the one that gives the logits. Raises ShapeError if none does."""
     linear = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]

@@ -25,7 +25,7 @@ from pellucid.data.wording import counted
 from pellucid.device import describe_machine, pick_device, reproducible
 from pellucid.errors import ConfigError, RunError, UnknownNameError, nearest
 from pellucid.files import atomic_write
-from pellucid.model.pretrained import find_pretrained
+from pellucid.model.pretrained import find_pretrained, weights_at_hand
 from pellucid.model.zoo import Architecture
 from pellucid.run import Run, create_run
 from pellucid.training.checkpoint import newest_checkpoint
@@ -33,6 +33,7 @@ from pellucid.training.loop import OnEvent, Recipe
 from pellucid.training.lr_finder import find_learning_rate
 from pellucid.training.objective import refuse_for_numbers
 from pellucid.training.plan import (
+    are_photographs,
     choose_architecture,
     choose_contract,
     plan_recipe,
@@ -76,6 +77,14 @@ def train(
             f"open_dataset(..., task='{data_config.task}')."
         )
     shapes = sample_shapes(dataset)
+    at_hand: list[str] = []
+    if model_config.weights is None and model_config.model == "auto" and are_photographs(shapes):
+        pretrained, at_hand = weights_at_hand()
+        if pretrained:
+            model_config = replace(model_config, weights=str(pretrained.file), model=pretrained.architecture.name)
+            at_hand.insert(
+                0, f"weights lie at hand, so they are used (--weights none learns from scratch): '{pretrained.file}'"
+            )
     contract, why_contract = choose_contract(shapes, data_config, pretrained)
     task = dataset.task
     refuse_for_numbers(task, label_smoothing=train_config.label_smoothing, class_weights=train_config.class_weights)
@@ -107,7 +116,7 @@ def train(
         freeze = model_config.freeze
         if freeze is None:  # fastnet has no plain last layer, and is small enough to train on as a whole
             freeze = pretrained is not None and architecture.family != "fastnet"
-        recipe, reasons = None, [f"{architecture}: {why}"]
+        recipe, reasons = None, [*at_hand, f"{architecture}: {why}"]
         if not (freeze and pretrained):
             recipe, more = plan_recipe(
                 architecture, work.new_module(), parts["train"], contract=contract, classes=dataset.classes,

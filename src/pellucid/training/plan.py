@@ -32,7 +32,7 @@ from pellucid.model.fastnet import DEFAULT_WIDTHS
 from pellucid.model.pretrained import Pretrained
 from pellucid.model.spec import parse_spec, require_gradients
 from pellucid.model.summary import summarize
-from pellucid.model.zoo import Architecture, build, find_architecture, outline
+from pellucid.model.zoo import Architecture, build, find_architecture, outline, takes_any_size
 from pellucid.training.loop import Recipe
 from pellucid.training.objective import balanced_weights
 from pellucid.training.optimizer import make_optimizer
@@ -66,6 +66,12 @@ def sample_shapes(dataset: Dataset) -> list[tuple[int, int, int]]:
     return shapes
 
 
+def are_photographs(shapes: Sequence[tuple[int, int, int]]) -> bool:
+    """Whether most are too large to be learned from scratch as they are, and gray or in color, as published weights want."""
+    height, width = statistics.median(h for h, _, _ in shapes), statistics.median(w for _, w, _ in shapes)
+    return max(height, width) > _SMALL and all(channels in (1, 3) for _, _, channels in shapes)
+
+
 def choose_contract(
     shapes: Sequence[tuple[int, int, int]], config: DataConfig, pretrained: Pretrained | None
 ) -> tuple[PixelContract, str]:
@@ -77,8 +83,10 @@ def choose_contract(
     if size := config.input_size():
         why.append("size as asked")
     elif pretrained and pretrained.size:
-        size = pretrained.size
+        size, larger = pretrained.size, _larger(pretrained.size)
         why.append("the size that the weights were trained with")
+        if takes_any_size(pretrained.architecture) and height >= larger[0] and width >= larger[1]:
+            size, why[-1] = larger, f"a seventh more than the {size[0]}x{size[1]} of the weights, which then know more"
     elif max(height, width) <= _SMALL:
         size = (height, width)
         why.append("the pictures' own size")
@@ -89,7 +97,7 @@ def choose_contract(
     _require_channels(shapes, channels, asked=config.channels is not None)
     if config.channels is None:
         why.append("grey pictures" if all_grey else f"{channels} channels")
-    contract = PixelContract(height=size[0], width=size[1], channels=channels, fit=config.fit or "stretch",
+    contract = PixelContract(height=size[0], width=size[1], channels=channels, fit=config.fit or ("crop" if pretrained else "stretch"),
                              mean=(0.5,) * channels, std=(0.25,) * channels)  # fmt: skip
     if pretrained and pretrained.mean and pretrained.std:
         contract = replace(
@@ -97,7 +105,19 @@ def choose_contract(
             mean=_for_channels(pretrained.mean, channels),
             std=_for_channels(pretrained.std, channels),
         )
+    if contract.fit == "crop" and config.fit is None:
+        hidden = statistics.fmean(contract.hidden(h, w) for h, w, _ in shapes)
+        if hidden > 0.005:
+            why.append(f"the middle of each, {1 - hidden:.0%} of its area (--fit pad or --fit stretch show all)")
     return contract, ", ".join(why)
+
+
+def _larger(size: tuple[int, int]) -> tuple[int, int]:
+    """A seventh more: weights learned from enlarged parts of pictures, so things were larger than in whole ones.
+
+    Source: Touvron et al. 2019, arXiv 1906.06423; measured in docs/decisions/014-transfer.md.
+    """
+    return round(size[0] * 8 / 7), round(size[1] * 8 / 7)
 
 
 def _require_channels(shapes: Sequence[tuple[int, int, int]], channels: int, *, asked: bool) -> None:

@@ -8,36 +8,29 @@ validation pictures are looked at first and then as many training pictures as th
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from pellucid.data.contract import PixelContract
-from pellucid.data.loader import Loader, Pictures
+from pellucid.data.loader import Pictures
 from pellucid.data.task import CLASS, NUMBER, ONE_CLASS, Task
-from pellucid.device import autocast
 from pellucid.errors import ShapeError
-from pellucid.files import atomic_write, cache_folder, storage_errors
 from pellucid.model.zoo import head_of
+from pellucid.training.features import AS_IT_IS, MIRRORED, NO_PLAIN_HEAD, look
 from pellucid.training.loop import OnEvent
 from pellucid.training.objective import Objective
 
-_STRENGTHS = (0.003, 0.001, 0.01, 0.0003, 0.03, 0.1)  # scikit-learn's C, on standardised features; the likeliest first
-_BATCH = 16  # small: the maps of a batch stay in the cache of the processor
+# scikit-learn's C on standardised features: the likeliest, then more, then less; each starts from the one before
+_STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.001, 0.0003)
 _FEWEST = 10  # training pictures a class that are looked at even when the time is up
 _FITTING_SHARE = 0.15  # of the time left, kept for the regressions
-_NO_PLAIN_HEAD = (
-    "The network does not end in a plain fully connected layer with a bias, so its last layer cannot be fitted by itself. "
-    "Train all of it with --no-freeze."
-)
 
 
 @dataclass(frozen=True)
@@ -54,43 +47,60 @@ def fit_head(
     train: Pictures,
     valid: Pictures,
     *,
+    contents: Sequence[str],
+    weights: str,
     contract: PixelContract,
     num_classes: int,
-    key: str,
     device: torch.device,
     precision: str,
     balanced: bool,
     seed: int,
     on_event: OnEvent,
     task: Task = ONE_CLASS,
+    mirrored: bool = False,
     deadline: float | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> HeadFit | None:
     """Fits the last layer of `module` in place; None when `should_stop` said yes on the way.
 
-    `key` names weights and pictures in the cache. `deadline` is a reading of time.monotonic(): a part of the time before it
+    `contents` (one a row of the pack) and `weights` name files by their content, for the cache. `mirrored` lets it learn from
+    the training pictures' mirror images, too. `deadline` is a reading of time.monotonic(): a part of the time before it
     is kept for the fitting, and when it comes near, fewer pictures and strengths must do; `seed` decides which.
     Raises ShapeError when the logits are not simply what a fully connected last layer with a bias gives.
     """
     if head_of(module)[1].bias is None:
-        raise ShapeError(_NO_PLAIN_HEAD)
-    order = np.concatenate([valid.indices, np.random.default_rng(seed).permutation(train.indices)])
-    features = _features(
-        module, Pictures(train.pixels, train.labels, order), contract, key=key, device=device, precision=precision,
-        on_event=on_event, should_stop=should_stop, fewest=len(valid) + _FEWEST * max(num_classes, 2),
+        raise ShapeError(NO_PLAIN_HEAD)
+    some = np.random.default_rng(seed).permutation(train.indices)
+    rows = np.concatenate([valid.indices, some, some] if mirrored else [valid.indices, some])
+    views = np.repeat([AS_IT_IS, MIRRORED], [len(valid) + len(some), len(rows) - len(valid) - len(some)])
+    found = look(
+        module, Pictures(train.pixels, train.labels, rows), contents, views, contract, weights=weights, device=device,
+        precision=precision, on_event=on_event, should_stop=should_stop,
+        fewest=len(valid) + _FEWEST * max(num_classes, 2),
         deadline=None if deadline is None else deadline - _FITTING_SHARE * (deadline - time.monotonic()),
     )  # fmt: skip
-    if features is None:
+    if found is None:
         return None
-    x_valid, x = features[: len(valid)], features[len(valid) :]
-    y_valid, y = valid.labels[valid.indices], train.labels[order[len(valid) : len(features)]]
+    features, done = found
+    if not done.all():
+        on_event({"event": "time_is_up", "done": int(done.sum()), "total": len(done)})
+    learned = np.flatnonzero(done[len(valid) :]) + len(valid)
+    x_valid, x = features[: len(valid)].astype(np.float32), features[learned].astype(np.float32)
+    y_valid, y = valid.labels[valid.indices], train.labels[rows[learned]]
     mean, std = x.mean(0), x.std(0) + 1e-6
     x, x_valid = (x - mean) / std, (x_valid - mean) / std
 
     best: tuple[HeadFit, np.ndarray, np.ndarray] | None = None
+    models: dict[int, Any] = {}
+    tried: list[float] = []
     for step, strength in enumerate(_STRENGTHS, 1):
+        if best is not None and any(
+            min(strength, best[0].strength) < s < max(strength, best[0].strength) for s in tried
+        ):
+            continue  # a neighbor on this side was worse
         started = time.monotonic()
-        weight, bias = _linear(task, x, y, strength, num_classes, balanced)
+        tried.append(strength)
+        weight, bias = _linear(task, x, y, strength, num_classes, balanced, models)
         logits = x_valid @ weight.T + bias
         fitted = HeadFit(strength, _scores(task, logits, y_valid), logits)
         on_event({"event": "head", "step": step, "total": len(_STRENGTHS), "strength": strength,
@@ -111,69 +121,13 @@ def fit_head(
     return fitted
 
 
-def _features(
-    module: nn.Module,
-    pictures: Pictures,
-    contract: PixelContract,
-    *,
-    key: str,
-    device: torch.device,
-    precision: str,
-    on_event: OnEvent,
-    should_stop: Callable[[], bool],
-    fewest: int,
-    deadline: float | None,
-) -> np.ndarray | None:
-    """float32 (N, width): what the last layer of `module` receives for each picture; from the cache when it is there.
-
-    Only the first of them, but at least `fewest`, when `deadline` comes before the end; these are not kept.
-    """
-    by_row = np.argsort(pictures.indices)  # kept in the order of the rows, so that every seed finds them
-    identity = json.dumps([key, contract.to_dict(), precision], sort_keys=True).encode()
-    identity += pictures.indices[by_row].tobytes()
-    file = cache_folder() / "features" / f"{hashlib.sha256(identity).hexdigest()[:32]}.npy"
-    if file.exists():
-        return np.load(file, allow_pickle=False)[np.argsort(by_row)]
-    with storage_errors(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-
-    seen: list[np.ndarray] = []
-    _, head = head_of(module)
-    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu().numpy()))
-    module = module.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    try:
-        loader = Loader(pictures, contract, device, batch_size=_BATCH)
-        with torch.inference_mode():
-            for step, (x, _) in enumerate(loader.in_order(), 1):
-                with autocast(device, precision):
-                    logits = module(x)
-                if step == 1:
-                    plain = nn.functional.linear(torch.from_numpy(seen[0]).to(device), head.weight, head.bias)
-                    if (logits.float() - plain).norm() > 0.05 * plain.norm():  # bf16 is off by less than a hundredth
-                        raise ShapeError(_NO_PLAIN_HEAD)
-                on_event({"event": "features", "step": step, "total": len(loader)})
-                if should_stop():
-                    return None
-                done = step * _BATCH
-                if deadline is not None and fewest <= done < len(pictures) and time.monotonic() > deadline:
-                    on_event({"event": "time_is_up", "done": done, "total": len(pictures)})
-                    return np.concatenate(seen)
-    finally:
-        hook.remove()
-    features = np.concatenate(seen)
-    content = io.BytesIO()
-    np.save(content, features[by_row])
-    atomic_write(file, content.getvalue())
-    return features
-
-
 def _linear(
-    task: Task, x: np.ndarray, y: np.ndarray, strength: float, num_classes: int, balanced: bool
+    task: Task, x: np.ndarray, y: np.ndarray, strength: float, num_classes: int, balanced: bool, models: dict[int, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights (outputs, width) and biases (outputs,): a logistic regression over the classes, one for each label, or a
-    ridge regression of the number."""
+    ridge regression of the number. `models` holds scikit-learn's from one strength to the next."""
     if task.kind == CLASS:
-        return _logistic_regression(x, y, strength, num_classes, balanced)
+        return _logistic_regression(x, y, strength, num_classes, models.setdefault(0, _model(balanced)))
     if task.kind == NUMBER:
         from sklearn.linear_model import Ridge
 
@@ -184,23 +138,27 @@ def _linear(
         if answer.min() == answer.max():  # nothing to learn: its frequency, one picture from certainty
             bias[k] = (1 if answer[0] else -1) * np.log(2 * len(answer) + 1)
             continue
-        rows, offsets = _logistic_regression(x, answer, strength, 2, balanced)
+        rows, offsets = _logistic_regression(x, answer, strength, 2, models.setdefault(k, _model(balanced)))
         weight[k], bias[k] = rows[1] - rows[0], offsets[1] - offsets[0]
     return weight, bias
 
 
+def _model(balanced: bool) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(max_iter=300, tol=1e-4, class_weight="balanced" if balanced else None, warm_start=True)
+
+
 def _logistic_regression(
-    x: np.ndarray, y: np.ndarray, strength: float, num_classes: int, balanced: bool
+    x: np.ndarray, y: np.ndarray, strength: float, num_classes: int, model: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights (num_classes, width) and biases (num_classes,); a class that has no picture gets a bias far below all."""
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    model = LogisticRegression(C=strength, max_iter=300, tol=1e-3, class_weight="balanced" if balanced else None)
     with warnings.catch_warnings(), threadpool_limits(1, "blas"):  # threads wait for each other 20 times as long
         warnings.simplefilter("ignore", ConvergenceWarning)  # 300 iterations from zero are enough to rank strengths
-        model.fit(x, y)
+        model.set_params(C=strength).fit(x, y)
     weight = np.zeros((num_classes, x.shape[1]), np.float32)
     bias = np.full(num_classes, -30.0, np.float32)
     if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes; softmax of -z/2 and z/2 is its sigmoid

@@ -31,7 +31,7 @@ from pellucid.model.pretrained import Pretrained
 from pellucid.model.zoo import Architecture, build
 from pellucid.run import Run
 from pellucid.training.loop import OnEvent, Recipe, fit
-from pellucid.training.plan import fastest, measure_speed
+from pellucid.training.plan import choose_augmentation, fastest, measure_speed
 from pellucid.training.transfer import HeadFit, fit_head
 
 
@@ -122,11 +122,14 @@ def _fit_last_layer(
 ) -> HeadFit | None:
     assert work.pretrained is not None
     weights = hashlib.sha256(work.pretrained.file.read_bytes()).hexdigest()
-    speed = measure_speed(work.architecture, module, work.contract, 32, work.device, work.config, training=False)
+    speed = measure_speed(work.architecture, module, work.contract, 8, work.device, work.config, training=False)
     precision, _ = fastest(speed)
+    train = work.parts["train"]
+    augmentation, _ = choose_augmentation(work.config.augment, train, seed=work.config.seed, task=work.task)
     return fit_head(
-        module, work.parts["train"], work.parts["validation"], contract=work.contract,
-        num_classes=len(work.dataset.classes), key=f"{weights} {work.pack.file.name}", device=work.device,
+        module, train, work.parts["validation"], contract=work.contract,
+        contents=[record.sha256 for record in work.pack.records], weights=weights,
+        mirrored="flip" in augmentation.policy.split(), num_classes=len(work.dataset.classes), device=work.device,
         precision=precision, balanced=work.config.class_weights == "balanced", seed=work.config.seed,
         on_event=work.tell, task=work.task, deadline=deadline, should_stop=should_stop,
     )  # fmt: skip
