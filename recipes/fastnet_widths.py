@@ -1,9 +1,9 @@
 """The figures behind fastnet's widths, its frozen whitening layer and its recipe for tiny pictures.
 
-Figure     tables of docs/decisions/003-fastnet.md: test accuracy on digits, pictures a second and accuracy on CIFAR-10
-n          digits: 4 seeds of split and training, 180 test pictures each; CIFAR-10: 1 seed, 10,000 test pictures
-Hardware   two cores of an AMD EPYC (AVX-512, bf16) without a GPU: five minutes, and four more with --long
-Command    .venv/bin/python recipes/fastnet_widths.py [CIFAR10] [--long]
+Figure     tables of docs/decisions/003-fastnet.md: test accuracy on digits, pictures a second and ingredients on CIFAR-10
+n          digits: 4 seeds of split and training, 180 test pictures each; CIFAR-10: --seeds (1), 10,000 test pictures
+Hardware   two cores of an AMD EPYC (AVX-512, bf16) without a GPU: some minutes, and ten more a seed with --long
+Command    .venv/bin/python recipes/fastnet_widths.py [CIFAR10] [--long] [--seeds N]
 
 CIFAR10 is a folder or zip of the pictures, by default cifar10-jpeg.zip in the data folder of PELLUCID_SHARED (../shared);
 without it only the digits are measured.
@@ -107,7 +107,7 @@ def speed(module: nn.Module, pictures: Pictures, contract: PixelContract) -> flo
 
 def ingredients(data: Dataset, seeds: int) -> None:
     """Each ingredient of a short training left out or changed by itself; then widths, by CPU time."""
-    base = {"model": "fastnet-16-64-64", "epochs": 1.4}
+    base: dict[str, Any] = {"model": "fastnet-16-64-64", "epochs": 1.4, "near": False}
     rows: dict[str, dict[str, Any]] = {
         "the recipe": {},
         "sgd for all": {"optimizer": "sgd"},
@@ -153,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cifar10", nargs="?", type=Path, default=SHARED / "data" / "cifar10-jpeg.zip")
     parser.add_argument(
-        "--long", action="store_true", help="each ingredient on CIFAR-10, too: half an hour more for each seed"
+        "--long", action="store_true", help="each ingredient on CIFAR-10, too: some ten minutes more for each seed"
     )
     parser.add_argument("--seeds", type=int, default=1, help="seeds of each ingredient")
     arguments = parser.parse_args()
