@@ -9,6 +9,7 @@ import threading
 import time
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pellucid.data import scan as scanning
 from pellucid.data.dataset import Dataset, from_arrays, open_dataset
 from pellucid.data.decode import Picture
 from pellucid.data.looks import look_at
-from pellucid.data.scan import in_threads, is_mostly_known, scan
+from pellucid.data.scan import in_threads, recall, scan
 from pellucid.errors import PictureError
 
 
@@ -148,7 +149,7 @@ def test_arrays_have_records_but_no_cache(digits: tuple[np.ndarray, np.ndarray],
     records = scan(data)
     assert [(r.reason, r.height, r.width, r.channels) for r in records] == [(None, 8, 8, 1)] * 4
     assert [r.sha256 for r in records] == [hashlib.sha256(image.tobytes()).hexdigest() for image in digits[0][:4]]
-    assert not is_mostly_known(data)
+    assert not recall(data).is_most
     assert list(own_cache.iterdir()) == []
 
 
@@ -161,11 +162,11 @@ def test_records_stand_in_the_order_of_the_items_whichever_thread_is_first(tmp_p
         save(tmp_path / "ab"[i % 2] / f"{i:03}.png", np.zeros((1, i + 1), np.uint8))
     data = open_dataset(tmp_path)
 
-    def delay(index: int, _: Picture) -> None:
-        if index % 3 == 0:
+    def delay(indices: Sequence[int], _: Sequence[Picture]) -> None:
+        if indices[0] % 3 == 0:
             time.sleep(0.001)
 
-    widths = [record.width for record in scan(data, on_picture=delay)]
+    widths = [record.width for record in scan(data, on_pictures=delay)]
     assert widths == [int(Path(item.path).stem) + 1 for item in data.items]
 
 
@@ -178,34 +179,34 @@ def test_every_readable_picture_is_handed_over_once(
     before = scan(data) if known else None
     lock, seen = threading.Lock(), []
 
-    def keep(index: int, picture: Picture) -> None:
+    def keep(indices: Sequence[int], pictures: Sequence[Picture]) -> None:
         with lock:
-            seen.append((data.items[index].path, picture.pixels))
+            seen.extend((data.items[i].path, p.pixels) for i, p in zip(indices, pictures, strict=True))
 
-    records = scan(data, on_picture=keep)
+    records = scan(data, on_pictures=keep)
     assert Counter(path for path, _ in seen) == {f"{k}/{k}.png": 1 for k in range(10)}
     for path, pixels in seen:
         assert np.array_equal(pixels[..., 0], digits[0][int(path[0])])
     assert before is None or records == before
 
 
-def test_an_exception_of_on_picture_comes_out_as_it_is(photos: Path) -> None:
+def test_an_exception_of_on_pictures_comes_out_as_it_is(photos: Path) -> None:
     class OwnError(Exception):
         pass
 
-    def refuse(index: int, _: Picture) -> None:
-        if index == 7:
-            raise OwnError(index)
+    def refuse(indices: Sequence[int], _: Sequence[Picture]) -> None:
+        if 7 in indices:
+            raise OwnError(7)
 
     with pytest.raises(OwnError, match="7"):
-        scan(open_dataset(photos), on_picture=refuse)
+        scan(open_dataset(photos), on_pictures=refuse)
     assert set(verdicts(open_dataset(photos)).values()) == {None}  # nothing wrong was remembered
 
 
 def test_torch_rests_during_a_scan_and_has_its_threads_back_afterwards(photos: Path) -> None:
     torch.set_num_threads(3)
     inside: set[int] = set()
-    scan(open_dataset(photos), on_picture=lambda *_: inside.add(torch.get_num_threads()))
+    scan(open_dataset(photos), on_pictures=lambda *_: inside.add(torch.get_num_threads()))
     assert inside == {1}
     assert torch.get_num_threads() == 3
 
@@ -213,7 +214,7 @@ def test_torch_rests_during_a_scan_and_has_its_threads_back_afterwards(photos: P
         raise PictureError("not today")
 
     with pytest.raises(PictureError):
-        scan(open_dataset(photos), on_picture=refuse)
+        scan(open_dataset(photos), on_pictures=refuse)
     assert torch.get_num_threads() == 3
 
 
@@ -297,13 +298,13 @@ def test_a_picture_that_breaks_is_no_longer_readable(photos: Path) -> None:
 
 
 def test_mostly_known_is_nine_pictures_of_ten(photos: Path) -> None:
-    assert not is_mostly_known(open_dataset(photos))
+    assert not recall(open_dataset(photos)).is_most
     scan(open_dataset(photos))
-    assert is_mostly_known(open_dataset(photos))
+    assert recall(open_dataset(photos)).is_most
     save(photos / "0" / "0.png", np.zeros((3, 3), np.uint8))
-    assert is_mostly_known(open_dataset(photos))
+    assert recall(open_dataset(photos)).is_most
     save(photos / "1" / "1.png", np.zeros((3, 3), np.uint8))
-    assert not is_mostly_known(open_dataset(photos))
+    assert not recall(open_dataset(photos)).is_most
 
 
 @pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\xff" * 5000], ids=["all", "inside"])
@@ -339,7 +340,7 @@ def test_a_scan_goes_on_where_no_cache_can_be_kept(
 
     monkeypatch.setattr(sqlite3, "connect", locked)
     assert scan(open_dataset(photos)) == expected
-    assert not is_mostly_known(open_dataset(photos))
+    assert not recall(open_dataset(photos)).is_most
     assert not (own_cache / "scan.sqlite").exists()
 
 
@@ -363,7 +364,7 @@ def test_a_cache_that_fills_up_does_not_stop_a_scan(
         save(photos / "0" / f"more{i}.png", np.full((1, i + 1), i, np.uint8))
     monkeypatch.setattr(sqlite3, "connect", limited)
     assert set(verdicts(open_dataset(photos)).values()) == {None}
-    assert not is_mostly_known(open_dataset(photos))
+    assert not recall(open_dataset(photos)).is_most
 
 
 def test_the_cache_holds_names_that_are_no_text(tmp_path: Path, decoded: list[bytes]) -> None:

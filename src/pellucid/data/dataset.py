@@ -116,6 +116,10 @@ class Dataset:
         """
         return self.files.stat(self.items[index].path)
 
+    def stats(self) -> list[Stat | None]:
+        """`stat` of every item."""
+        return [self.files.stat(item.path) for item in self.items]
+
     def __str__(self) -> str:
         return "\n".join(_tell(self))
 

@@ -20,7 +20,7 @@ import numpy as np
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
 from pellucid.data.decode import Picture
-from pellucid.data.scan import VERSION, Progress, Record, is_mostly_known, scan
+from pellucid.data.scan import VERSION, Progress, Record, recall, scan
 from pellucid.files import cache_folder, require_space, storage_errors
 
 
@@ -43,8 +43,9 @@ def open_pack(dataset: Dataset, contract: PixelContract, *, progress: Progress |
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     shape = (len(dataset), contract.height, contract.width, contract.channels)
-    if is_mostly_known(dataset):
-        records = scan(dataset)
+    recalled = recall(dataset)
+    if recalled.is_most:
+        records = scan(dataset, recalled=recalled)
         file = folder / _key(records, contract)
         if file.exists():
             os.utime(file)  # last used
@@ -58,15 +59,17 @@ def open_pack(dataset: Dataset, contract: PixelContract, *, progress: Progress |
             with temporary.open("wb") as handle:
                 lock = threading.Lock()
 
-                def write(index: int, picture: Picture) -> None:
-                    if contract.misfit(picture.pixels.shape[2]):
+                def write(indices: Sequence[int], pictures: Sequence[Picture]) -> None:
+                    if contract.misfit(pictures[0].pixels.shape[2]):
                         return
-                    pixels = contract.pixels(picture.pixels)
-                    with lock:
-                        handle.seek(index * row)
-                        handle.write(pixels.data)
+                    pixels = np.stack([contract.pixels(picture.pixels) for picture in pictures])
+                    gaps = np.flatnonzero(np.diff(indices) > 1) + 1
+                    for start, some in zip([0, *gaps], np.split(pixels, gaps), strict=True):
+                        with lock:
+                            handle.seek(indices[start] * row)
+                            handle.write(some.data)
 
-                records = scan(dataset, on_picture=write, progress=progress)
+                records = scan(dataset, recalled=recalled, on_pictures=write, progress=progress)
                 handle.truncate(row * len(dataset))
             file = folder / _key(records, contract)
             temporary.replace(file)
@@ -77,7 +80,8 @@ def open_pack(dataset: Dataset, contract: PixelContract, *, progress: Progress |
 
 def _judged(records: Sequence[Record], contract: PixelContract) -> list[Record]:
     """The records, with the reason for pictures whose channels do not fit."""
-    return [replace(r, reason=contract.misfit(r.channels)) if r.reason is None else r for r in records]
+    misfits = {channels: contract.misfit(channels) for channels in {r.channels for r in records}}
+    return [replace(r, reason=why) if r.reason is None and (why := misfits[r.channels]) else r for r in records]
 
 
 def _key(records: Sequence[Record], contract: PixelContract) -> str:

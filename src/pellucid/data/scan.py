@@ -9,28 +9,31 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
+from typing import TypeVar
 
 from pellucid.data.dataset import Dataset
 from pellucid.data.decode import Picture, decode
-from pellucid.data.looks import NO_LOOKS, Looks, look_at
+from pellucid.data.looks import NO_LOOKS, Looks, look_at_all
+from pellucid.data.sources import Stat
 from pellucid.device import num_cpus
 from pellucid.errors import PictureError
 from pellucid.files import cache_folder, storage_errors
 
 _T = TypeVar("_T")
 _CHUNK = 64
+_AT_ONCE = 50_000  # bytes of pixels that are described at once: what numpy takes from its own heap, and fits the cache
+_SMALL = 4096  # bytes
 _LOOKS = len(Looks._fields)
 VERSION = 3  # raise when decode() or look_at() gives other results than before
 
 Progress = Callable[[int, int], None]  # (done, total)
+OnPictures = Callable[[Sequence[int], Sequence[Picture]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,38 +56,63 @@ class Record:
         return min(self.height, self.width)
 
 
+@dataclass(frozen=True, eq=False)
+class Recalled:
+    """What the cache knows of a data set: a file's `stats` and its record, None where it is new, changed or broken."""
+
+    stats: list[Stat | None]
+    records: list[Record | None]
+
+    @property
+    def is_most(self) -> bool:
+        """Whether nearly all is known (broken files never are), so that a scan is quick."""
+        return sum(record is not None for record in self.records) >= 0.9 * len(self.records)
+
+
+def recall(dataset: Dataset) -> Recalled:
+    """Looks the files of `dataset` up in the cache, and opens none of them."""
+    stats = dataset.stats()
+    if not any(stats):
+        return Recalled(stats, [None] * len(stats))
+    cache = _ScanCache()
+    try:
+        return Recalled(stats, cache.find(stats))
+    finally:
+        cache.close()
+
+
 def scan(
     dataset: Dataset,
     *,
-    on_picture: Callable[[int, Picture], None] | None = None,
+    recalled: Recalled | None = None,
+    on_pictures: OnPictures | None = None,
     progress: Progress | None = None,
 ) -> list[Record]:
     """Looks at every picture of `dataset`, in threads; returns one Record an item, in the order of the items.
 
-    `on_picture(index, picture)` is called, from many threads, for each readable picture; with it every file is decoded,
-    without it only those that the cache does not know.
+    `on_pictures(indices, pictures)` is called, from many threads, for all readable pictures, some of one shape at a time; with
+    it every file is decoded, without it only those that the cache does not know. `recalled` is what `recall` just found.
     """
-    stats = [dataset.stat(i) for i in range(len(dataset))]
-    cache = _ScanCache() if any(stats) else None
-    records: list[Record | None] = cache.find(stats) if cache else [None] * len(dataset)
-    known = list(records)
-    todo = [i for i, record in enumerate(records) if record is None or on_picture is not None]
+    recalled = recalled or recall(dataset)
+    stats, known = recalled.stats, recalled.records
+    records = list(known)
+    todo = [i for i, record in enumerate(known) if record is None or on_pictures is not None]
 
-    def look(i: int) -> Record:
-        try:
-            data = dataset.read(i)
-            picture = decode(data) if data is not None else dataset.picture(i)
-        except PictureError as error:
-            return Record(reason=error.reason)
-        if on_picture is not None:
-            on_picture(i, picture)
-        return known[i] or _describe(data, picture)
+    def look(rows: Sequence[int]) -> list[Record]:
+        found: dict[int, Record] = {}
+        for these, files, pictures in _alike(dataset, rows, found):
+            if on_pictures is not None:
+                on_pictures(these, pictures)
+            before = [record for i in these if (record := known[i])]
+            found.update(zip(these, before if len(before) == len(these) else _describe(files, pictures), strict=True))
+        return [found[i] for i in rows]
 
     try:
-        for i, record in zip(todo, in_threads(look, todo, progress), strict=True):
+        for i, record in zip(todo, _in_chunks(look, todo, progress, threads=_threads(stats)), strict=True):
             records[i] = record
     finally:  # what was seen before an error or Ctrl-C is kept
-        if cache:
+        if any(stats[i] and known[i] is None for i in todo):
+            cache = _ScanCache()
             cache.add([(stats[i], records[i]) for i in todo if known[i] is None])
             cache.close()
     return [record for record in records if record is not None]
@@ -95,24 +123,19 @@ def remarks(records: Sequence[Record]) -> dict[str, int]:
     return dict(Counter(note for record in records for note in record.notes.split("; ") if note))
 
 
-def is_mostly_known(dataset: Dataset) -> bool:
-    """Whether the cache holds nearly all of the data set (broken files are never held), so that a scan is quick."""
-    stats = [dataset.stat(i) for i in range(len(dataset))]
-    if not any(stats):
-        return False
-    cache = _ScanCache()
-    known = sum(record is not None for record in cache.find(stats))
-    cache.close()
-    return known >= 0.9 * len(dataset)
-
-
 def in_threads(work: Callable[[int], _T], indices: Sequence[int], progress: Progress | None = None) -> Iterator[_T]:
     """`work(i)` for all indices on all cores; yields in order. Each thread computes alone: torch's own threads rest."""
+    return _in_chunks(lambda chunk: [work(i) for i in chunk], indices, progress, threads=num_cpus())
+
+
+def _in_chunks(
+    work: Callable[[Sequence[int]], list[_T]], indices: Sequence[int], progress: Progress | None, *, threads: int
+) -> Iterator[_T]:
     chunks = [indices[k : k + _CHUNK] for k in range(0, len(indices), _CHUNK)]
     done = 0
-    with _single_threaded_torch(), ThreadPoolExecutor(num_cpus()) as pool:
+    with _single_threaded_torch(), ThreadPoolExecutor(threads) as pool:
         try:
-            for results in pool.map(lambda chunk: [work(i) for i in chunk], chunks):
+            for results in (pool.map if threads > 1 else map)(work, chunks):
                 yield from results
                 done += len(results)
                 if progress:
@@ -122,8 +145,19 @@ def in_threads(work: Callable[[int], _T], indices: Sequence[int], progress: Prog
             raise
 
 
+def _threads(stats: Sequence[Stat | None]) -> int:
+    """One for small files: what Python does for each outweighs their pixels, and threads that wait for its lock at every
+    short call take half as long again as one."""
+    sizes = [stat[1] for stat in stats if stat]
+    return 1 if sizes and sum(sizes) < _SMALL * len(sizes) else num_cpus()
+
+
 @contextlib.contextmanager
 def _single_threaded_torch() -> Iterator[None]:
+    torch = sys.modules.get("torch")  # who resizes pictures has imported it; to look at them it is not needed
+    if torch is None:
+        yield
+        return
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -132,22 +166,49 @@ def _single_threaded_torch() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _describe(data: bytes | None, picture: Picture) -> Record:
-    height, width, channels = picture.pixels.shape
-    pixels = hashlib.blake2b(picture.pixels.data, digest_size=16, salt=f"{height}x{width}x{channels}".encode()[:16])
-    return Record(
-        sha256=hashlib.sha256(data if data is not None else picture.pixels.data).hexdigest(),
-        pixels=pixels.hexdigest(),
-        height=height,
-        width=width,
-        channels=channels,
-        notes="; ".join(picture.notes),
-        format=picture.format,
-        looks=look_at(picture.pixels),
-    )
+def _alike(
+    dataset: Dataset, rows: Sequence[int], unreadable: dict[int, Record]
+) -> Iterator[tuple[list[int], list[bytes | None], list[Picture]]]:
+    """The rows with their files and pictures, in runs of one shape and of about 50 kB; puts what cannot be read aside."""
+    these: list[int] = []
+    files: list[bytes | None] = []
+    pictures: list[Picture] = []
+    for i in rows:
+        try:
+            data = dataset.read(i)
+            picture = decode(data) if data is not None else dataset.picture(i)
+        except PictureError as error:
+            unreadable[i] = Record(reason=error.reason)
+            continue
+        shape, size = picture.pixels.shape, picture.pixels.size
+        if these and (pictures[0].pixels.shape != shape or (len(these) + 1) * size > _AT_ONCE):
+            yield these, files, pictures
+            these, files, pictures = [], [], []
+        these.append(i)
+        files.append(data)
+        pictures.append(picture)
+    if these:
+        yield these, files, pictures
 
 
-Stat = tuple[str, int, int, int]  # absolute path, size, mtime_ns, ctime_ns
+def _describe(files: Sequence[bytes | None], pictures: Sequence[Picture]) -> list[Record]:
+    """The records of pictures of one shape."""
+    height, width, channels = pictures[0].pixels.shape
+    salt = f"{height}x{width}x{channels}".encode()[:16]
+    looks = look_at_all([picture.pixels for picture in pictures])
+    return [
+        Record(
+            sha256=hashlib.sha256(data if data is not None else picture.pixels.data).hexdigest(),
+            pixels=hashlib.blake2b(picture.pixels.data, digest_size=16, salt=salt).hexdigest(),
+            height=height,
+            width=width,
+            channels=channels,
+            notes="; ".join(picture.notes),
+            format=picture.format,
+            looks=look,
+        )
+        for data, picture, look in zip(files, pictures, looks, strict=True)
+    ]
 
 
 _COLUMNS = (
@@ -187,22 +248,20 @@ class _ScanCache:
         return database
 
     def find(self, stats: Sequence[Stat | None]) -> list[Record | None]:
-        paths = [_key(stat) for stat in stats if stat]
-        low, high = min(paths), max(paths)
+        keys = [_key(stat) for stat in stats if stat]
         query = f"SELECT * FROM scan_{VERSION} "
         try:
-            rows = self._db.execute(query + "WHERE path BETWEEN ? AND ?", (low, high)).fetchall()
+            rows = self._db.execute(query + "WHERE path BETWEEN ? AND ?", (min(keys), max(keys))).fetchall()
         except sqlite3.DatabaseError:  # damaged behind its first page
             self._db.close()
             self._start_anew()
             rows = []
-        known = {row[0]: (row[1:4], row[4:]) for row in rows}
-        unknown: tuple[Any, tuple[Any, ...]] = (None, ())
+        known = {row[0]: row for row in rows}
         found: list[Record | None] = []
         for stat in stats:
-            state, rest = known.get(_key(stat), unknown) if stat else unknown
-            fresh = stat is not None and state == stat[1:]
-            found.append(Record(*(None, *rest[:-_LOOKS], Looks(*rest[-_LOOKS:]))) if fresh else None)
+            row = known.get(_key(stat)) if stat else None
+            fresh = stat is not None and row is not None and row[1:4] == stat[1:]
+            found.append(Record(*(None, *row[4:-_LOOKS], Looks(*row[-_LOOKS:]))) if row and fresh else None)
         return found
 
     def add(self, rows: Sequence[tuple[Stat | None, Record | None]]) -> None:

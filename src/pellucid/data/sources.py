@@ -23,6 +23,8 @@ from pellucid.errors import DataError, PictureError
 
 MAX_BYTES = 512 * 2**20  # of one file: more than any picture has, and memory can hold it
 
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+
 _UNPACKING_ERRORS = (
     OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
 )  # fmt: skip
@@ -78,11 +80,17 @@ class Folder:
     def read(self, path: str) -> bytes:
         """The bytes of a file. Raises PictureError."""
         try:
-            with open(self._place(path), "rb", buffering=0) as file:
-                size = os.fstat(file.fileno()).st_size
+            handle = os.open(self._place(path), _READ)  # a third of the time of open()
+            try:
+                size = os.fstat(handle).st_size
                 if size > MAX_BYTES:
                     raise PictureError(f"file of {size:,} bytes, more than the limit of {MAX_BYTES:,}")
-                return file.read()
+                parts = [os.read(handle, size)]
+                while parts[-1] and sum(map(len, parts)) < size:  # a file system may give less than asked for
+                    parts.append(os.read(handle, size))
+                return b"".join(parts)
+            finally:
+                os.close(handle)
         except FileNotFoundError as error:
             raise PictureError("file is missing") from error
         except OSError as error:
@@ -116,7 +124,8 @@ class Folder:
         return place, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def _place(self, path: str) -> str:
-        return os.path.join(self.root, path)
+        plain = path[:1] not in "/\\" and ":" not in path
+        return f"{self.root}{os.sep}{path}" if plain else os.path.join(self.root, path)  # which takes 2 us
 
 
 class Archive:
