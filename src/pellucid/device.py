@@ -9,18 +9,20 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any
 
 from pellucid.errors import ConfigError, TrainingError
+
+if TYPE_CHECKING:  # two seconds to import: only where something is computed
+    import torch
 
 _DETERMINISTIC_THREADS = 2  # how sums are split among threads decides their last bits, so the number is always the same
 
 
 def pick_device(name: str = "auto") -> torch.device:
     """The device called `name`; 'auto' takes CUDA, then Apple's MPS, then the CPU. Raises ConfigError if it is not here."""
+    import torch
+
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, here in present.items() if here)
@@ -37,6 +39,9 @@ def num_cpus() -> int:
 
 def seed_everything(seed: int) -> None:
     """Seeds Python, NumPy and torch. Data order and augmentation do not use these: they are functions of the seed."""
+    import numpy as np
+    import torch
+
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -52,6 +57,8 @@ def reproducible(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
+    import torch
+
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark, torch.get_num_threads()
     torch.use_deterministic_algorithms(True)
@@ -80,6 +87,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """What a reader needs to know to judge a timing or to reproduce a run; no host name, no user name."""
+    import torch
+
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pellucid.data import duplicates as module
+from pellucid.data import near
 from pellucid.data.duplicates import find_duplicates
 from pellucid.data.looks import Looks
 from pellucid.data.near import NearPairs, find_near
@@ -64,7 +65,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         done.append(len(thumbnails))
         return find_near(thumbnails, sides)
 
-    monkeypatch.setattr(module, "find_near", counted)
+    monkeypatch.setattr(near, "find_near", counted)
     monkeypatch.setattr(module, "_WORTH_KEEPING", 2)
     return done
 

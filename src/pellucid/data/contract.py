@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from pellucid.errors import ConfigError, DataError, PictureError, nearest
+
+if TYPE_CHECKING:  # two seconds to import: only where pictures are resized or normalized
+    import torch
 
 VERSION = 1  # goes up when the same geometry begins to give other pixels
 FITS = ("stretch", "crop", "pad")
@@ -100,6 +101,8 @@ class PixelContract:
         The memory is laid out channels last, and the batch stays on its device. Raises DataError for another
         type or number of channels.
         """
+        import torch
+
         batch = _as_tensor(pixels) if isinstance(pixels, np.ndarray) else pixels
         if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[3] != self.channels:
             found = f"{batch.dtype} {tuple(batch.shape)}".removeprefix("torch.")
@@ -188,6 +191,8 @@ def _resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 (H, W, C) as uint8 (height, width, C), on the calling thread alone."""
     if picture.shape[:2] == (height, width):
         return picture
+    import torch.nn.functional as F
+
     # One memory layout for every caller, since torch chooses its kernel by the strides.
     batch = _as_tensor(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]  # (H, W, C) -> (1, C, H, W)
     resized = F.interpolate(batch, size=(height, width), mode="bilinear", antialias=True)
@@ -196,6 +201,8 @@ def _resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _as_tensor(array: np.ndarray) -> torch.Tensor:
     """An array as a tensor: the same memory, or a copy of a read-only array, which torch would warn of."""
+    import torch
+
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
@@ -204,6 +211,8 @@ def _scale_and_shift(
     mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """float32 (W*C,) each, with level * scale + shift = (level / 255 - mean) / std."""
+    import torch
+
     scale = [1 / (255 * s) for s in std] * width
     shift = [-m / s for m, s in zip(mean, std, strict=True)] * width
     return torch.tensor(scale, device=device), torch.tensor(shift, device=device)

@@ -266,13 +266,15 @@ def _check_tiff(data: bytes) -> None:
 
 def _jpeg_pixels(data: bytes, image: ImageFile) -> np.ndarray:
     """uint8 (H, W, C) of a grey or RGB JPEG as it is stored, not turned upright."""
-    if simplejpeg is not None:
-        try:
-            pixels: np.ndarray = simplejpeg.decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB")
-            return pixels
-        except ValueError:  # of everything that is odd; what is wrong, Pillow says
-            pass
-    return np.atleast_3d(np.asarray(image))
+    if simplejpeg is None:
+        return np.atleast_3d(np.asarray(image))
+    try:
+        pixels: np.ndarray = simplejpeg.decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB")
+        return pixels
+    except ValueError as error:  # also of what is only odd, which Pillow takes
+        if "Premature end of JPEG file" in str(error):
+            raise
+        return np.atleast_3d(np.asarray(image))
 
 
 def _runs_out(data: bytes, scan: int, pixels: np.ndarray) -> bool:
@@ -397,7 +399,7 @@ def _reason(name: str, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"more pixels than Pillow allows: {message}"
     if re.search(
-        "truncated|incomplete|not enough|requires a buffer|no more images|end of file|too small|full meta|less than expected",
+        "truncated|premature end of jpeg file|incomplete|not enough|requires a buffer|no more images|end of file|too small|full meta|less than expected",
         message,
         re.IGNORECASE,
     ):

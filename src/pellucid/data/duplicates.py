@@ -15,13 +15,26 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pellucid.data.looks import SIDE
-from pellucid.data.near import MIN_SIDE, NearPairs, find_near
 from pellucid.data.scan import VERSION, Record
 from pellucid.data.wording import counted
 from pellucid.files import atomic_write, cache_folder
 
 _WORTH_KEEPING = 2000  # pictures; the search among fewer is quicker than a file
 _SEARCH = 1  # raise when find_near() finds other pairs than before
+
+
+MIN_SIDE = 24  # pixels; two pictures that are smaller have too little detail to tell "the same" from "alike"
+USUAL = 0.97  # agreement of near duplicates of 64 pixels and more
+
+
+@dataclass(frozen=True, eq=False)
+class NearPairs:
+    """`pairs` int64 (M, 2), i < j, sorted. `required` is the agreement that pictures of 64 pixels and more needed, 0 to 1;
+    above `usual` where the pictures of the set resemble each other closely."""
+
+    pairs: np.ndarray
+    required: float
+    usual: float = USUAL
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +93,7 @@ def _notes(found: NearPairs, too_small: int) -> list[str]:
 
 def _search(thumbnails: np.ndarray, sides: np.ndarray) -> NearPairs:
     if len(thumbnails) < _WORTH_KEEPING:
-        return find_near(thumbnails, sides)
+        return _find_near(thumbnails, sides)
     key = hashlib.blake2b(f"{VERSION} {_SEARCH}".encode() + sides.tobytes(), digest_size=16)
     key.update(thumbnails.data)
     file = cache_folder() / "near" / f"{key.hexdigest()}.npz"
@@ -88,10 +101,16 @@ def _search(thumbnails: np.ndarray, sides: np.ndarray) -> NearPairs:
         with np.load(file, allow_pickle=False) as kept:
             return NearPairs(kept["pairs"], float(kept["required"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or damaged
-        found = find_near(thumbnails, sides)
+        found = _find_near(thumbnails, sides)
     content = io.BytesIO()
     np.savez(content, pairs=found.pairs, required=found.required)
     with contextlib.suppress(OSError):  # StorageError is one: it is only a cache
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, content.getvalue())
     return found
+
+
+def _find_near(thumbnails: np.ndarray, sides: np.ndarray) -> NearPairs:
+    from pellucid.data.near import find_near  # torch and scipy.fft take two seconds to import
+
+    return find_near(thumbnails, sides)

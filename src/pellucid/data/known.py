@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torchvision import datasets
 
 from pellucid.data.arrays import Arrays, read_arrays
 from pellucid.data.fetch import Progress, Source, is_here, obtain
@@ -84,13 +83,13 @@ def _bytes(file: Path, row: tuple[int, ...], *, skip: int = 0) -> np.ndarray:
     return np.asarray(np.memmap(file, np.uint8, "r", offset=skip)).reshape(-1, *row)
 
 
-def _mnist(folder: Path, classes: Sequence[str]) -> Opened:
+def _mnist(folder: Path, peer: str) -> Opened:
     """Source of the format: Y. LeCun, The MNIST database; images behind 16 bytes, labels behind 8."""
     parts = []
     for split, name in (("train", "train"), ("test", "t10k")):
         images = _bytes(folder / f"{name}-images-idx3-ubyte", (28, 28), skip=16)
         parts.append((split, images, _bytes(folder / f"{name}-labels-idx1-ubyte", (), skip=8)))
-    return _from_parts(parts, classes)
+    return _from_parts(parts, _classes(peer))
 
 
 def _cifar(folder: Path, files: Sequence[tuple[str, str]], names: str, labels: int) -> Opened:
@@ -127,7 +126,7 @@ def _flowers102(folder: Path) -> Opened:
     labels, splits = _mat(folder / "imagelabels.mat")["labels"].ravel(), _mat(folder / "setid.mat")
     named = (("train", "trnid"), ("validation", "valid"), ("test", "tstid"))
     numbers = [(split, number) for split, key in named for number in splits[key].ravel().tolist()]
-    classes = datasets.Flowers102.classes
+    classes = _classes("Flowers102")
     return _from_rows(
         [(f"jpg/image_{n:05d}.jpg", classes[labels[n - 1] - 1], split, None) for split, n in numbers], folder
     )
@@ -185,6 +184,14 @@ def _caltech101(folder: Path) -> Opened:
     return entries, files
 
 
+def _classes(peer: str) -> Sequence[str]:
+    """The class names in torchvision's reader `peer`."""
+    from torchvision import datasets  # three seconds to import, for nobody who brings pictures
+
+    names: Sequence[str] = getattr(datasets, peer).classes
+    return names
+
+
 def _mat(file: Path) -> dict[str, Any]:
     from scipy.io import loadmat
 
@@ -208,7 +215,7 @@ KNOWN: dict[str, KnownSet] = {
             ("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
             ("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
         ),
-        partial(_mnist, classes=datasets.MNIST.classes),
+        partial(_mnist, peer="MNIST"),
     ),
     "fashion-mnist": KnownSet(
         _sources(
@@ -218,7 +225,7 @@ KNOWN: dict[str, KnownSet] = {
             ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
             ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
         ),
-        partial(_mnist, classes=datasets.FashionMNIST.classes),
+        partial(_mnist, peer="FashionMNIST"),
     ),
     "kmnist": KnownSet(
         _sources(
@@ -228,7 +235,7 @@ KNOWN: dict[str, KnownSet] = {
             ("t10k-images-idx3-ubyte.gz", "5c965bf0a639b31b8f53240b1b52f4d7"),
             ("t10k-labels-idx1-ubyte.gz", "7320c461ea6c1c855c0b718fb2a4b134"),
         ),
-        partial(_mnist, classes=datasets.KMNIST.classes),
+        partial(_mnist, peer="KMNIST"),
     ),
     "cifar10": KnownSet(
         _sources("https://www.cs.toronto.edu/~kriz", ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -64,7 +65,8 @@ class Manifest:
 
     def to_rows(self) -> list[dict[str, str]]:
         """Rows for data.csv."""
-        return [asdict(row) for row in self.rows]
+        names = Row.__slots__
+        return [dict(zip(names, values, strict=True)) for values in map(attrgetter(*names), self.rows)]
 
 
 def make_manifest(

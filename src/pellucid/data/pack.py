@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch  # noqa: F401  that resizes, in threads that it must not divide further: see in_threads
 
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
