@@ -293,6 +293,8 @@ def _from_tree(
 
 def _unused(tables: Sequence[str], pictures: Sequence[str], files: Files, path: Path) -> list[str]:
     """A note for every table that lies beside or above the class folders."""
+    if not tables:
+        return []
     top = posixpath.commonpath({posixpath.dirname(picture) for picture in pictures})
     notes = []
     for table in tables:

@@ -19,12 +19,17 @@ from scipy.fft import dct
 
 from pellucid.data.duplicates import MIN_SIDE, USUAL, NearPairs
 from pellucid.data.looks import SIDE
+from pellucid.data.scan import in_threads
 
 # Measured on 400 pictures each of clothing, cifar10-jpeg and malaria cells against changed copies of themselves; see
 # docs/decisions/009-near-duplicates.md.
 _COARSE, _FINE = 6, 16  # frequencies (half periods a side) below which the two steps look
 _CANDIDATE = 0.84  # cosine in the first step; 97 % of the copies cropped by 5 % have more
 _PER_PICTURE = 2  # candidates at most, each way; a larger set of copies is linked through its members
+_BLOCK, _FEW = (
+    (1024, 2048),
+    8,
+)  # pictures compared at once, which fit the cache; places a row that are looked at one by one
 _CLOSE = 0.9  # from here on the second step is done once more, in full detail
 _ZOOM = 0.95  # a second comparison is with the middle of the picture, for copies that were cropped
 # Cosine in the second step, by the shorter side in pixels: small pictures lose more when they are saved again.
@@ -77,41 +82,47 @@ def _candidates(query: torch.Tensor, whole: torch.Tensor, *, later_only: bool) -
 
     Whole numbers of 8 bits tell first, in a third of the time, where no cosine can reach _CANDIDATE.
     """
-    n, found = len(whole), [np.zeros((0, 2), np.int64)]
+    n, (height, width) = len(whole), _BLOCK
     rough, columns = _rounded(query), _rounded(whole)
     slack = rough.error + columns.error * (1 + rough.error)  # of a product of vectors that were at most 1 long
     limit = (_CANDIDATE - slack) / (rough.unit * columns.unit)
-    for first in range(0, n, 256):
-        rows = torch.arange(first, min(first + 256, n))
-        found_here = []
-        for start in range(first if later_only else 0, n, 4096):  # blocks that fit the processor's cache
-            product = _product(rough.values[first : first + 256], columns.values[start : start + 4096])
+
+    def work(first: int) -> np.ndarray:
+        rows = torch.arange(first, min(first + height, n))
+        found = [(rows[:0], rows[:0], query[:0, 0])]
+        for start in range(first if later_only else 0, n, width):
+            product = _product(rough.values[first : first + height], columns.values[start : start + width])
             _hide(product, rows, start, later_only)
-            some = rows[product.amax(1) >= limit]
-            if len(some):
-                cosines = query[some] @ whole[start : start + 4096].T
-                _hide(cosines, some, start, later_only)
-                found_here += _best(cosines, some, start)
-        if found_here:
-            row, column, value = (np.concatenate(parts) for parts in zip(*found_here, strict=True))
-            order = np.lexsort((-value, row))
-            row, column = row[order], column[order]
-            rank = np.arange(len(row)) - np.searchsorted(row, row)
-            found.append(np.column_stack((row, column))[rank < _PER_PICTURE])
-    return np.concatenate(found)
+            near = product.amax(1) >= limit
+            if near.any():
+                block = whole[start : start + width]
+                found.append(_best(query[rows[near]], block, product[near] >= limit, rows[near], start))
+        row, column, cosine = (torch.cat(part).numpy() for part in zip(*found, strict=True))
+        order = np.lexsort((-cosine, row))
+        row, column = row[order], column[order]
+        rank = np.arange(len(row)) - np.searchsorted(row, row)
+        return np.column_stack((row, column))[rank < _PER_PICTURE]
+
+    return np.concatenate(list(in_threads(work, range(0, n, height), at_once=1)))
 
 
-def _best(cosines: torch.Tensor, rows: torch.Tensor, start: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Rows, columns and cosines of the best candidates in each row of a block, _PER_PICTURE at most; changes `cosines`."""
-    found = []
-    for _ in range(_PER_PICTURE):  # faster than topk
-        value, column = cosines.max(1)
-        enough = value >= _CANDIDATE
-        if not enough.any():
-            break
-        found.append((rows[enough].numpy(), start + column[enough].numpy(), value[enough].numpy()))
-        cosines.scatter_(1, column[:, None], -1.0)
-    return found
+def _best(
+    query: torch.Tensor, whole: torch.Tensor, near: torch.Tensor, rows: torch.Tensor, start: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows, columns and cosines of the candidates in one block, where `near` says that they may be: all of them, or, where
+    they are many, the best _PER_PICTURE of each row."""
+    if int(near.sum()) <= _FEW * len(rows):
+        row, column = near.nonzero().T
+        cosine = (query[row] * whole[column]).sum(1)
+    else:
+        cosines, best = (query @ whole.T).masked_fill_(~near, -1.0), []
+        for _ in range(_PER_PICTURE):  # faster than topk
+            best.append(cosines.max(1))
+            cosines.scatter_(1, best[-1].indices[:, None], -1.0)
+        cosine, column = (torch.cat(some) for some in zip(*best, strict=True))
+        row = torch.arange(len(rows)).repeat(_PER_PICTURE)
+    enough = cosine >= _CANDIDATE
+    return rows[row[enough]], start + column[enough], cosine[enough]
 
 
 class _Rounded(NamedTuple):
@@ -164,8 +175,9 @@ def _agreement(small: torch.Tensor, pairs: np.ndarray, zoom: float) -> np.ndarra
 
     `zoom` is the share of the first that the second is taken to show, before that is improved.
     """
-    found = [np.zeros(0, np.float32)]
-    for part in (pairs[k : k + 1024] for k in range(0, len(pairs), 1024)):
+
+    def work(start: int) -> np.ndarray:
+        part = pairs[start : start + 1024]
         first, second = small[part[:, 0]].float(), small[part[:, 1]].float()
         wanted, window = _spectrum(second, _FINE), _start(len(part), zoom)
         window = _aligned(F.avg_pool2d(first, 2), F.avg_pool2d(second, 2), window, steps=2)
@@ -174,8 +186,10 @@ def _agreement(small: torch.Tensor, pairs: np.ndarray, zoom: float) -> np.ndarra
         if close.any():
             window = _aligned(first[close], second[close], window[close], steps=1)
             agreement[close] = (_spectrum(_window(first[close], window), _FINE) * wanted[close]).sum(1)
-        found.append(agreement.numpy())
-    return np.concatenate(found)
+        return agreement.numpy()
+
+    parts = in_threads(work, range(0, len(pairs), 1024), at_once=1)
+    return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
 def _aligned(first: torch.Tensor, second: torch.Tensor, window: torch.Tensor, *, steps: int) -> torch.Tensor:
@@ -237,4 +251,5 @@ def _smooth(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def _in_parts(pictures: torch.Tensor, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    return torch.cat([work(part) for part in pictures.split(4096)])
+    starts = range(0, len(pictures), 4096)
+    return torch.cat(list(in_threads(lambda k: work(pictures[k : k + 4096]), starts, at_once=1)))

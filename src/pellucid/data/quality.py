@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from posixpath import splitext
 
 import numpy as np
 
@@ -100,5 +100,5 @@ def _worst(
 
 def _contradicts(path: str, content: str) -> bool:
     """Whether a name ends like another format than that of the content. No ending, or one of no picture, says nothing."""
-    ending = PurePosixPath(path).suffix.lower()
+    ending = splitext(path)[1].lower()
     return content in _ENDINGS and ending in _KNOWN and ending not in _ENDINGS[content]

@@ -108,7 +108,9 @@ def scan(
         return [found[i] for i in rows]
 
     try:
-        for i, record in zip(todo, _in_chunks(look, todo, progress, threads=_threads(stats)), strict=True):
+        for i, record in zip(
+            todo, _in_chunks(look, _chunks(todo, _CHUNK), progress, threads=_threads(stats)), strict=True
+        ):
             records[i] = record
     finally:  # what was seen before an error or Ctrl-C is kept
         if any(stats[i] and known[i] is None for i in todo):
@@ -123,15 +125,29 @@ def remarks(records: Sequence[Record]) -> dict[str, int]:
     return dict(Counter(note for record in records for note in record.notes.split("; ") if note))
 
 
-def in_threads(work: Callable[[int], _T], indices: Sequence[int], progress: Progress | None = None) -> Iterator[_T]:
-    """`work(i)` for all indices on all cores; yields in order. Each thread computes alone: torch's own threads rest."""
-    return _in_chunks(lambda chunk: [work(i) for i in chunk], indices, progress, threads=num_cpus())
+def in_threads(
+    work: Callable[[int], _T], indices: Sequence[int], progress: Progress | None = None, *, at_once: int = _CHUNK
+) -> Iterator[_T]:
+    """`work(i)` for all indices on all cores; yields in order. Each thread computes alone: torch's own threads rest.
+
+    A thread takes `at_once` indices at a time.
+    """
+    chunks = _chunks(indices, at_once)
+    return _in_chunks(lambda chunk: [work(i) for i in chunk], chunks, progress, threads=num_cpus())
+
+
+def _chunks(indices: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [indices[k : k + size] for k in range(0, len(indices), size)]
 
 
 def _in_chunks(
-    work: Callable[[Sequence[int]], list[_T]], indices: Sequence[int], progress: Progress | None, *, threads: int
+    work: Callable[[Sequence[int]], list[_T]],
+    chunks: Sequence[Sequence[int]],
+    progress: Progress | None,
+    *,
+    threads: int,
 ) -> Iterator[_T]:
-    chunks = [indices[k : k + _CHUNK] for k in range(0, len(indices), _CHUNK)]
+    total = sum(map(len, chunks))
     done = 0
     with _single_threaded_torch(), ThreadPoolExecutor(threads) as pool:
         try:
@@ -139,7 +155,7 @@ def _in_chunks(
                 yield from results
                 done += len(results)
                 if progress:
-                    progress(done, len(indices))
+                    progress(done, total)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
