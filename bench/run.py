@@ -145,7 +145,20 @@ def augment(folder: Path) -> Row:
     return Row("augment", "python bench/augment.py", seconds, 0, score, must)
 
 
-FIGURES = {f.__name__: f for f in (help_time, demo, check, cifar, tutorial, malaria, clothing, augment)}
+def decode(folder: Path) -> Row:
+    """In this process: the figures of bench/decode.py."""
+    from decode import measure
+
+    started = time.perf_counter()
+    score = "; ".join(
+        f"{row.name} {row.all[0]:,.0f} pictures/s, {row.ratio:.2f} times a DataLoader with Pillow, {row.scaling:.0%} of linear"
+        for row in measure()
+    )
+    must = "JPEG >= 1.8 times, >= 80 % of linear"
+    return Row("decode", "python bench/decode.py", time.perf_counter() - started, 0, score, must)
+
+
+FIGURES = {f.__name__: f for f in (help_time, demo, check, cifar, tutorial, malaria, clothing, augment, decode)}
 
 
 def main() -> None:

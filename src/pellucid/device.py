@@ -82,6 +82,8 @@ def reproducible(wanted: bool) -> Iterator[None]:
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """bf16 where it is asked for, else nothing."""
+    import torch
+
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 

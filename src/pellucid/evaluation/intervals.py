@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.stats import binomtest
 
 _DRAWS_AT_ONCE = 100  # bounds the memory with many groups or classes
 _MOST_DRAWN = 20_000_000  # draws times pictures: bounds the time with very many pictures
@@ -44,6 +43,8 @@ def wilson(successes: int, n: int) -> Interval:
     """
     if n == 0:
         return Interval(math.nan, math.nan, math.nan)
+    from scipy.stats import binomtest  # half a second to import, which nothing before the first score needs
+
     bounds = binomtest(int(successes), int(n)).proportion_ci(method="wilson")
     return Interval(float(successes / n), float(bounds.low), float(bounds.high))
 
