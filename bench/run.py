@@ -197,6 +197,19 @@ def augment(folder: Path) -> Row:
     return Row("augment", "python bench/augment.py", seconds, 0, score, must)
 
 
+def decode(folder: Path) -> Row:
+    """In this process: the figures of bench/decode.py."""
+    from decode import measure
+
+    started = time.perf_counter()
+    score = "; ".join(
+        f"{row.name} {row.all[0]:,.0f} pictures/s, {row.ratio:.2f} times a DataLoader with Pillow, {row.scaling:.0%} of linear"
+        for row in measure()
+    )
+    must = "JPEG >= 1.8 times, >= 80 % of linear"
+    return Row("decode", "python bench/decode.py", time.perf_counter() - started, 0, score, must)
+
+
 def predict(folder: Path) -> Row:
     """In this process: the figures of bench/predict.py."""
     from predict import measure
@@ -220,6 +233,7 @@ FIGURES |= {
     "cifar_10m": limited("10m", 0.875, 0.91),
     "augment": augment,
     "predict": predict,
+    "decode": decode,
 }
 
 

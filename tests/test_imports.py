@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import pellucid
 
@@ -96,6 +98,23 @@ def test_help_imports_no_torch(arguments: list[str]) -> None:
         "from pellucid.cli import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'numpy', 'PIL', 'sklearn', 'timm'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_second_check_imports_no_torch(tmp_path: Path) -> None:
+    """What is known needs no arithmetic, and torch takes longer to import than the rest takes together."""
+    for i in range(4):
+        Image.fromarray(np.full((30, 30, 3), 50 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    rows = "\n".join(f"{i}.png,{'ab'[i % 2]}" for i in range(4))
+    (tmp_path / "table.csv").write_text(f"path,label\n{rows}\n")
+    code = (
+        f"import sys; sys.argv = ['pellucid', 'check', {str(tmp_path / 'table.csv')!r}, '--no-near']\n"
+        "from pellucid.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'torchvision', 'sklearn', 'timm', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -140,6 +140,27 @@ def test_jpeg_is_decoded_as_pillow_does(
     assert np.array_equal(decode(grey).pixels[..., 0], np.asarray(Image.open(io.BytesIO(grey))))
 
 
+def test_a_jpeg_with_remarks_and_one_without_have_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short way is taken for the plain one alone, and each way checks the size first."""
+    tags = Image.Exif()
+    tags[0x010E] = "a description"
+    plain, remarked = encode(scene(), "JPEG"), encode(scene(), "JPEG", exif=tags)
+    taken: list[bool] = []
+    original = module._decode_plain_jpeg
+
+    def told(data: bytes, max_pixels: int) -> module.Picture | None:
+        picture = original(data, max_pixels)
+        taken.append(picture is not None)
+        return picture
+
+    monkeypatch.setattr(module, "_decode_plain_jpeg", told)
+    assert np.array_equal(decode(plain).pixels, decode(remarked).pixels)
+    assert taken == [True, False]
+    for data in (plain, remarked):
+        with pytest.raises(PictureError, match="more than the limit of 100"):
+            decode(data, max_pixels=100)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_the_exif_orientation_is_applied(name: str, orientation: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from pellucid.data.looks import SIDE, look_at
+from pellucid.data.looks import SIDE, look_at, look_at_all
 
 
 def stripes(period: int, size: int = 128, low: int = 60, high: int = 180) -> np.ndarray:
@@ -54,3 +54,12 @@ def test_any_shape_has_looks(shape: tuple[int, int, int]) -> None:
     looks = look_at(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     assert np.isfinite(looks[:3]).all()
     assert len(looks.thumbnail) == SIDE * SIDE
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 3), (28, 28, 1), (2, 5, 3), (70, 41, 3), (400, 300, 3), (9, 9, 5)])
+def test_a_picture_looks_the_same_among_others_and_alone(shape: tuple[int, int, int]) -> None:
+    """To the bit: whatever was scanned together, the records are equal."""
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(5)]
+    pictures += [np.full(shape, 77, np.uint8), np.ascontiguousarray(pictures[0][::-1])]
+    assert look_at_all(pictures) == [look_at(picture) for picture in pictures]

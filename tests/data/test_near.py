@@ -134,3 +134,26 @@ def test_planted_duplicates_among_real_pictures(name: str, shared: Path, tmp_pat
     assert found.exact == 1
     assert found.near_recall >= 0.95
     assert found.false_alarms <= 0.01
+
+
+def test_whole_numbers_lose_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors of which many lie at the limit: with 8 bits first, in small blocks, and by cosines alone the pairs are the same,
+    and those of all cosines at once."""
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(40, 32)).repeat(8, 0)
+    vectors = torch.nn.functional.normalize(
+        torch.from_numpy(centers + 0.42 * rng.normal(size=(320, 32))).float(), dim=1
+    )
+    cosines = (vectors @ vectors.T).numpy()
+    for later_only in (False, True):
+        hidden = np.tril(np.ones_like(cosines, bool)) if later_only else np.eye(320, dtype=bool)
+        open_ = np.where(hidden, -1, cosines)
+        best = np.argsort(-open_, axis=1)[:, :2]
+        expected = {(i, int(j)) for i in range(320) for j in best[i] if open_[i, j] >= near._CANDIDATE}
+        assert 100 < len(expected) < 600  # some have one or none
+        for block, few, capability in (((64, 48), 8, "AVX2"), ((64, 48), 0, "AVX2"), ((1024, 2048), 8, "DEFAULT")):
+            monkeypatch.setattr(near, "_BLOCK", block)
+            monkeypatch.setattr(near, "_FEW", few)
+            monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda c=capability: c)
+            found = near._candidates(vectors, vectors, later_only=later_only)
+            assert {(int(i), int(j)) for i, j in found} == expected

@@ -227,6 +227,52 @@ def test_progress_rises_to_the_number_of_pictures() -> None:
     assert [done for done, _ in told] == sorted({done for done, _ in told})
 
 
+@pytest.mark.parametrize("small", [0, 10**9], ids=["threads", "one thread"])
+def test_runs_of_mixed_shapes_and_broken_files_give_what_each_file_gives_alone(
+    tmp_path: Path, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shapes change within a run, a run is longer than what is described at once, and every seventh file is broken."""
+    monkeypatch.setattr(scanning, "_SMALL", small)
+    monkeypatch.setattr(scanning, "num_cpus", lambda: 4)
+    rng = np.random.default_rng(0)
+    for i in range(150):
+        side = (32, 32, 32, 45)[i % 4] if i < 60 else 64
+        file = save(tmp_path / "ab"[i % 2] / f"{i:03}.png", rng.integers(0, 256, (side, 32, 3), dtype=np.uint8))
+        if i % 7 == 0:
+            file.write_bytes(file.read_bytes()[:-20])
+    data = open_dataset(tmp_path)
+    pixels: dict[int, np.ndarray] = {}
+
+    def keep(indices: Sequence[int], pictures: Sequence[Picture]) -> None:
+        assert len({picture.pixels.shape for picture in pictures}) == 1
+        pixels.update(zip(indices, (picture.pixels for picture in pictures), strict=True))
+
+    for i, record in enumerate(scan(data, on_pictures=keep)):
+        name = int(Path(data.items[i].path).stem)
+        if name % 7 == 0:
+            assert record.reason == "truncated PNG: the end of the file is missing"
+            assert i not in pixels
+            continue
+        file = tmp_path / data.items[i].path
+        levels = np.asarray(Image.open(file))
+        assert np.array_equal(pixels[i], levels)
+        assert record.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert (record.height, record.width, record.channels) == levels.shape
+        assert record.looks == look_at(levels)
+
+
+def test_what_was_seen_before_an_interruption_is_kept(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "_CHUNK", 2)
+
+    def interrupted(done: int, _: int) -> None:
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan(open_dataset(photos), progress=interrupted)
+    assert [record is not None for record in recall(open_dataset(photos)).records] == [True] * 6 + [False] * 4
+
+
 # The cache
 
 

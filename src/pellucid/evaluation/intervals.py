@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from scipy.sparse import csr_array
 _DRAWS_AT_ONCE = 100  # bounds the memory with many groups or classes
 _MOST_DRAWN = 20_000_000  # draws times pictures: bounds the time with very many pictures
 _QUANTILES = (0.025, 0.975)
-_NORMAL_975 = NormalDist().inv_cdf(_QUANTILES[1])
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,14 @@ class Interval:
 def wilson(successes: int, n: int) -> Interval:
     """The share successes / n with its 95 % Wilson interval; nan when n is 0.
 
-    Source: Wilson 1927, equation as in Brown, Cai and DasGupta 2001; written out, since scipy.stats takes a second to import.
+    Source: Brown, Cai and DasGupta 2001.
     """
     if n == 0:
         return Interval(math.nan, math.nan, math.nan)
-    share, z2 = float(successes / n), _NORMAL_975**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    reach = math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) * _NORMAL_975 / (1 + z2 / n)
-    low = 0.0 if successes == 0 else middle - reach
-    return Interval(share, low, 1.0 if successes == n else middle + reach)
+    from scipy.stats import binomtest  # half a second to import, which nothing before the first score needs
+
+    bounds = binomtest(int(successes), int(n)).proportion_ci(method="wilson")
+    return Interval(float(successes / n), float(bounds.low), float(bounds.high))
 
 
 @dataclass(frozen=True, eq=False)
