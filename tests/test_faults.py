@@ -192,7 +192,7 @@ def test_stopped_while_a_frozen_network_looks_at_the_pictures(
         if run is runs[0]:
             code, _, err = process.wait()
             assert code == 0, err
-    assert process.wait_until(lambda: process.has("features", 3))
+    assert process.wait_until(lambda: process.has("features", 1))
     code, _, err = process.send(number)
     assert code == (-number if number == signal.SIGKILL else 130), err
     assert not (runs[1] / MODEL).exists()

@@ -113,7 +113,10 @@ class ModelConfig:
         "auto",
         "A timm or torchvision name (resnet18), fastnet, or a network as text ('conv16 relu pool dense64 relu').",
     )
-    weights: str | None = _option(None, "Pretrained weights: a .safetensors file, imagenet, or none.")
+    weights: str | None = _option(
+        None,
+        "Pretrained weights: a .safetensors file, imagenet, or none.  [default: for photographs those in the weights folder]",
+    )
     freeze: bool | None = _option(
         None,
         "Keep the pretrained layers as they are and fit the last one only.  [default: yes when weights are given]",

@@ -98,7 +98,7 @@ def test_only_new_pictures_are_looked_at(network: Any, pixels: np.ndarray) -> No
         seen(Forbidden(network), pixels, contents=names)
     more = seen(network, pixels, contents=names)
     assert more is not None
-    assert [event["done"] for event in more[2]] == [60]
+    assert [event["done"] for event in more[2]] == [58, 60]  # the first batch is told at once
     np.testing.assert_array_equal(more[0][:50], first[0])
     np.testing.assert_allclose(more[0], timm_features(network, pixels), rtol=2e-3, atol=1e-4)
 
@@ -108,6 +108,32 @@ def test_a_picture_that_is_there_twice_is_known_twice(network: Any, pixels: np.n
     again = seen(Forbidden(network), pixels[[3, 4, 3]], contents=["picture 3", "picture 4", "picture 3"])
     assert first is not None and again is not None
     np.testing.assert_array_equal(again[0], first[0][[3, 4, 3]])
+
+
+def test_a_picture_that_is_there_twice_is_looked_at_once(network: Any, pixels: np.ndarray) -> None:
+    twice = np.concatenate([pixels[:8], pixels[:8]])
+    found = seen(network, twice, contents=[f"picture {i % 8}" for i in range(16)])
+    assert found is not None
+    assert [event["done"] for event in found[2]] == [8]
+    np.testing.assert_array_equal(found[0][8:], found[0][:8])
+    assert found[1].all()
+
+
+def test_after_a_stop_the_rest_is_looked_at_in_the_same_batches(
+    network: Any, pixels: np.ndarray, own_cache: Path
+) -> None:
+    """Sums of a batch of another size may end in other bits, and a resumed training must not."""
+    names = ["picture 1" if i == 30 else f"picture {i}" for i in range(COUNT)]
+    whole = seen(network, pixels, contents=names)
+    (file,) = (own_cache / "features").glob("*.sqlite")
+    file.unlink()
+    asked = iter([False, False, True])
+    assert seen(network, pixels, contents=names, should_stop=lambda: next(asked)) is None
+    batches: list[int] = []
+    rest = seen(network, pixels, contents=names, on_event=lambda event: batches.append(event["done"]))
+    assert whole is not None and rest is not None
+    np.testing.assert_array_equal(rest[0], whole[0])
+    assert batches == [33, 60]  # the one that is there twice is known
 
 
 @pytest.mark.parametrize("other", [

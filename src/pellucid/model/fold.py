@@ -6,7 +6,7 @@ import copy
 from itertools import pairwise
 
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval as fuse
 
 
 def folded(module: nn.Module) -> nn.Module:
@@ -20,7 +20,7 @@ def folded(module: nn.Module) -> nn.Module:
         children = list(parent.named_children())
         for (name, convolution), (next_name, norm) in pairwise(children):
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and _fits(convolution, norm):
-                setattr(parent, name, fuse_conv_bn_eval(convolution, norm))
+                setattr(parent, name, fuse(convolution, norm))
                 setattr(parent, next_name, getattr(norm, "act", None) or nn.Identity())
     return module
 

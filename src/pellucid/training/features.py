@@ -11,6 +11,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import math
 import sqlite3
 import time
 from collections import defaultdict
@@ -68,7 +69,12 @@ def look(
     values = np.zeros((len(rows), head_of(module)[1].in_features), np.float16)
     with contextlib.closing(_Store(weights, contract, precision)) as store:
         done = store.find([contents[row] for row in rows], views, values)
-        todo = np.flatnonzero(~done)
+        places: dict[tuple[str, int], int] = {}  # a picture that is there twice is looked at once
+        first = np.array([
+            places.setdefault((contents[row], view), i)
+            for i, (row, view) in enumerate(zip(rows, views.tolist(), strict=True))
+        ])  # fmt: skip
+        todo = np.flatnonzero(~done & (first == np.arange(len(first))))
         if not len(todo):
             return values, done
         size = _BATCH.get(device.type, _BATCH_ELSEWHERE)
@@ -89,12 +95,12 @@ def look(
                 seen = body(batch(chosen)).float()
             return seen.clamp(-65504, 65504).half().cpu().numpy()  # what float16 can hold
 
-        kept, last = 0, time.monotonic()
+        kept, last = 0, -math.inf
         with _workers(device) as pool:
             for step, (chosen, seen) in enumerate(zip(batches, pool.map(see, batches), strict=True), 1):
                 values[chosen], done[chosen] = seen, True
                 now, stop = time.monotonic(), should_stop()
-                late = deadline is not None and now > deadline and bool(done[:fewest].all())
+                late = deadline is not None and now > deadline and bool(done[first[:fewest]].all())
                 if now - last >= _KEEP_SECONDS or stop or late or step == len(batches):
                     fresh, kept, last = np.concatenate(batches[kept:step]), step, now
                     store.add([contents[row] for row in rows[fresh]], views[fresh], values[fresh])
@@ -103,7 +109,7 @@ def look(
                     return None
                 if late:
                     break
-    return values, done
+    return values[first], done[first]
 
 
 def _body(module: nn.Module, x: torch.Tensor, device: torch.device) -> nn.Module:
