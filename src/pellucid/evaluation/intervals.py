@@ -39,7 +39,7 @@ class Interval:
 def wilson(successes: int, n: int) -> Interval:
     """The share successes / n with its 95 % Wilson interval; nan when n is 0.
 
-    Source: Brown, Cai and DasGupta 2001.
+    Source: Wilson 1927, through scipy.stats.binomtest.
     """
     if n == 0:
         return Interval(math.nan, math.nan, math.nan)
