@@ -2,9 +2,11 @@
 
     .venv/bin/python bench/augment.py [SIDE]     or, in one line,     .venv/bin/python bench/run.py augment
 
-Pellucid treats a batch (512 pictures of 32x32, fewer of larger ones, at least 32), each picture by itself. torchvision treats a batch alike, so that for the same effect it is
-called for each picture: the column "v2 each", uint8 (C, H, W). "v2 batch" is one call for the batch, every picture treated
-alike (uint8; float for MixUp and CutMix, which need it). Random noise of SIDE x SIDE pixels (32), two threads, median of seven.
+Pellucid treats a batch (512 pictures of 32x32, fewer of larger ones, at least 32), each picture by itself; where it can in
+place, as in training, where the batch was fetched for it (so these pictures change from turn to turn). torchvision treats a
+batch alike, so that for the same effect it is called for each picture: the column "v2 each", uint8 (C, H, W), not put together
+to a batch again. "v2 batch" is one call for the batch, every picture treated alike (uint8; float for MixUp and CutMix, which
+need it). Random noise of SIDE x SIDE pixels (32), two threads, median of seven.
 """
 
 from __future__ import annotations
