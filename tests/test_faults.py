@@ -180,9 +180,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.parametrize("moment", ["features", "step"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_stopped_while_a_frozen_network_looks_at_the_pictures(
-    photos: Path, weights: Path, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+def test_stopped_while_a_pretrained_network_looks_at_the_pictures_or_is_fine_tuned(
+    photos: Path, weights: Path, tmp_path: Path, number: int, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ("--weights", weights, "--precision", "fp32")
     runs = tmp_path / "whole", tmp_path / "run"
@@ -192,7 +193,7 @@ def test_stopped_while_a_frozen_network_looks_at_the_pictures(
         if run is runs[0]:
             code, _, err = process.wait()
             assert code == 0, err
-    assert process.wait_until(lambda: process.has("features", 1))
+    assert process.wait_until(lambda: process.has(moment, 1))
     code, _, err = process.send(number)
     assert code == (-number if number == signal.SIGKILL else 130), err
     assert not (runs[1] / MODEL).exists()

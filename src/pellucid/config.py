@@ -119,7 +119,8 @@ class ModelConfig:
     )
     freeze: bool | None = _option(
         None,
-        "Keep the pretrained layers as they are and fit the last one only.  [default: yes when weights are given]",
+        "Fit the last layer of pretrained weights and no other, or train all from the start.  [default: fit the last layer, "
+        "then train the last third on if there is time]",
     )
 
 

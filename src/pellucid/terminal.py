@@ -82,6 +82,11 @@ class TrainingScreen:
             f"last layer, C {event['strength']:g}: validation {_metric(event)}, loss {event['valid_loss']:.4f}"
         )
 
+    def _on_kept(self, event: dict[str, Any]) -> None:
+        scores = ", ".join(f"{name} {_metric(scores)}" for name, scores in event["scores"].items())
+        self._bar.say(f"fine-tuning, in validation: {scores}")
+        self._bar.say(f"kept: {event['what']}; chosen on the validation pictures, so their figure flatters it a little")
+
     def _on_resumed(self, event: dict[str, Any]) -> None:
         self._bar.say(f"going on from step {event['step']:,}")
 

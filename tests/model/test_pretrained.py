@@ -104,10 +104,12 @@ def photographs(folder: Path) -> Path:
 def test_weights_that_lie_at_hand_are_used_for_photographs_and_that_is_told(
     placed: Path, offline: None, tmp_path: Path
 ) -> None:
-    run = pellucid.train(str(photographs(tmp_path / "photos")), out=tmp_path / "run", size="64", near=False)
+    run = pellucid.train(
+        str(photographs(tmp_path / "photos")), out=tmp_path / "run", size="64", near=False, freeze=True
+    )
     content = run.read()
     assert content["architecture"]["name"] == NETWORK
-    assert content["config"]["model"] == {"model": NETWORK, "weights": str(placed), "freeze": None}  # for --resume
+    assert content["config"]["model"] == {"model": NETWORK, "weights": str(placed), "freeze": True}  # for --resume
     assert any(f"--weights none learns from scratch): '{placed}'" in line for line in content["plan"])
     own, fitted = find_pretrained(str(placed), NETWORK), pellucid.load(run.path)
     before, after = load_file(own.file), fitted.module.state_dict()

@@ -192,7 +192,9 @@ def test_training_with_weights_tells_where_they_come_from(
 ) -> None:
     events: list[dict[str, Any]] = []
     data = pellucid.open_dataset(pictures)
-    run = pellucid.train(data, weights=str(weights), precision="fp32", out=tmp_path / "run", on_event=events.append)
+    run = pellucid.train(
+        data, weights=str(weights), freeze=True, precision="fp32", out=tmp_path / "run", on_event=events.append
+    )
     content = run.read()
     assert content["recipe"] is None
     assert (content["state"], content["epochs"]) == ("finished", None)

@@ -51,7 +51,12 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
 
 def best_checkpoint(folder: Path) -> Checkpoint | None:
     """The checkpoint saved as 'best', or None."""
-    return _load(folder / "best.json")
+    return named_checkpoint(folder, "best")
+
+
+def named_checkpoint(folder: Path, name: str) -> Checkpoint | None:
+    """The checkpoint that was saved under a name, or None."""
+    return _load(folder / f"{name}.json")
 
 
 def _by_step(folder: Path) -> list[Path]:

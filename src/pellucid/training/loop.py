@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,9 @@ class Recipe:
     channels_last: bool
     seed: int
     validate_every: int = 1  # epochs; and always at the end
+    layer_rates: tuple[
+        tuple[str, float], ...
+    ] = ()  # shares of the rate by layer; with any, batch norms keep what they know
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; `Recipe.from_dict` gives it back."""
@@ -70,6 +73,7 @@ class Recipe:
             **data,
             "augmentation": Augmentation.from_dict(data["augmentation"]),
             "class_weights": None if weights is None else tuple(weights),
+            "layer_rates": tuple((name, rate) for name, rate in data.get("layer_rates", ())),
         })  # fmt: skip
 
 
@@ -111,8 +115,9 @@ def fit(
     module = module.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
     optimizer = make_optimizer(
         module, recipe.optimizer, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay,
-        momentum=recipe.momentum,
+        momentum=recipe.momentum, layer_rates=dict(recipe.layer_rates),
     )  # fmt: skip
+    hold(module, recipe.layer_rates)
     average = make_average(module, recipe.average_steps) if recipe.average_steps else None
     class_weights = None if recipe.class_weights is None else torch.tensor(recipe.class_weights, device=device)
     objective = Objective(task, recipe.label_smoothing, class_weights)
@@ -150,7 +155,7 @@ def fit(
         epoch, batch = divmod(step, steps_per_epoch)
         if batch == 0 or step == first_step:
             batches = loader.shuffled(recipe.augmentation, seed=recipe.seed, epoch=epoch, start=batch)
-            module.train()
+            _set_training(module, recipe)
 
         x, y, mixed = next(batches)
         rate = set_learning_rate(optimizer, learning_rate_share(step / total, recipe.warmup))
@@ -232,6 +237,22 @@ def fit(
     if best_state is not None:
         module.load_state_dict(best_state)
     return FitResult(module, stopped, step, step / steps_per_epoch, best or {})
+
+
+def hold(module: nn.Module, layer_rates: Iterable[tuple[str, float]]) -> None:
+    """Takes no gradients of the layers whose share of the learning rate is 0."""
+    for name, share in layer_rates:
+        if not share:
+            for parameter in module.get_submodule(name).parameters(recurse=False):
+                parameter.requires_grad_(False)
+
+
+def _set_training(module: nn.Module, recipe: Recipe) -> None:
+    module.train()
+    if recipe.layer_rates:
+        for layer in module.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.eval()
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -54,18 +56,30 @@ def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def make_optimizer(
-    module: nn.Module, name: str, *, learning_rate: float, weight_decay: float, momentum: float
+    module: nn.Module,
+    name: str,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    momentum: float,
+    layer_rates: Mapping[str, float] = MappingProxyType({}),
 ) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, Muon, or AdamW. Weight decay acts on weights, not on biases and norms.
 
     With sgd and muon the rate of batch norm biases is 64 times the others' where the norm has no scale of its own (fastnet);
-    with muon the rate of the filters before such norms is 0.38 of the others'.
+    with muon the rate of the filters before such norms is 0.38 of the others'. `layer_rates` are shares of the rate by the
+    names of layers; those with 0 do not learn.
     """
+    shares = {
+        parameter: layer_rates.get(layer_name, 1.0)
+        for layer_name, layer in module.named_modules()
+        for parameter in layer.parameters(recurse=False)
+    }
     biases, norm_biases, weights, filters = [], [], [], []
     frozen_scales = any(_has_frozen_scale(layer) for layer in module.modules())
     for layer in module.modules():
         for parameter_name, parameter in layer.named_parameters(recurse=False):
-            if not parameter.requires_grad:
+            if not parameter.requires_grad or not shares[parameter]:
                 continue
             if _has_frozen_scale(layer) and parameter_name == "bias":
                 norm_biases.append(parameter)
@@ -82,7 +96,12 @@ def make_optimizer(
         {"params": norm_biases, "lr": learning_rate * scale, "weight_decay": weight_decay / scale},
         {"params": filters, "lr": learning_rate * _FILTER_SCALE, "weight_decay": 0.0, "momentum": 0.0, "filters": True},
     ]
-    groups = [{"filters": False} | group | {"peak_lr": group["lr"]} for group in groups if group["params"]]
+    groups = [
+        {"filters": False} | group | {"params": some, "lr": group["lr"] * share, "peak_lr": group["lr"] * share}
+        for group in groups
+        for share in sorted({shares[parameter] for parameter in group["params"]}, reverse=True)
+        if (some := [parameter for parameter in group["params"] if shares[parameter] == share])
+    ]
     if name == "adamw":
         return torch.optim.AdamW(groups)
     kind = Muon if name == "muon" else torch.optim.SGD

@@ -111,7 +111,8 @@ def train(
             num_pictures=len(parts["train"]), config=train_config, seconds_left=_left(started, limit), device=device,
         )  # fmt: skip
         work = Work(
-            dataset, task, pack, parts, contract, architecture, pretrained, train_config, device, run, tell, started, limit
+            dataset, task, pack, parts, contract, architecture, pretrained, train_config, device, run, tell, started, limit,
+            model_config.freeze,
         )  # fmt: skip
         freeze = model_config.freeze
         if freeze is None:  # fastnet has no plain last layer, and is small enough to train on as a whole
@@ -129,7 +130,7 @@ def train(
                 reasons.append(why)
         else:
             reasons.append("the pretrained layers stay as they are; the last layer is fitted on what they see")
-            if train_config.augment not in ("auto", "none"):
+            if model_config.freeze and train_config.augment not in ("auto", "none"):
                 reasons.append("they see each picture once, so --augment has no effect (--no-freeze trains with it)")
             if train_config.find_learning_rate:
                 reasons.append("fitting the last layer has no learning rate: there is none to find")
@@ -202,6 +203,7 @@ def resume(
             tell,
             started,
             None,
+            model_config.freeze,
         )
         fit_and_save(work, recipe, checkpoint=checkpoint, seconds_before=content.get("seconds", 0.0))
     return run

@@ -211,7 +211,8 @@ def measure_speed(
     machine = describe_machine(device)
     probe = min(batch, _PROBE)
     shape = [probe, contract.channels, contract.height, contract.width]
-    identity = [str(architecture), shape, training, machine["processor"], machine["threads"],
+    learning = sum(parameter.requires_grad for parameter in module.parameters())
+    identity = [str(architecture), shape, learning if training else False, machine["processor"], machine["threads"],
                 machine["device"], machine["versions"]["torch"]]  # fmt: skip
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     try:

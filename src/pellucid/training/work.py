@@ -6,7 +6,7 @@ import hashlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -19,20 +19,26 @@ from torch import nn
 from pellucid.config import TrainConfig
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
-from pellucid.data.loader import Pictures
+from pellucid.data.loader import Loader, Pictures
 from pellucid.data.pack import Pack
 from pellucid.data.task import NUMBER, Task, conformal_margin
 from pellucid.device import seed_everything
-from pellucid.errors import StorageError, TrainingError
+from pellucid.errors import RunError, StorageError, TrainingError
 from pellucid.evaluation.headline import headline
 from pellucid.model.classifier import Classifier
 from pellucid.model.fastnet import FastNet
 from pellucid.model.pretrained import Pretrained
 from pellucid.model.zoo import Architecture, build
 from pellucid.run import Run
-from pellucid.training.loop import OnEvent, Recipe, fit
-from pellucid.training.plan import choose_augmentation, fastest, measure_speed
+from pellucid.training import finetune
+from pellucid.training.checkpoint import Checkpoint, named_checkpoint, save_checkpoint
+from pellucid.training.loop import OnEvent, Recipe, fit, hold, score
+from pellucid.training.objective import Objective
+from pellucid.training.plan import choose_augmentation, fastest, measure_speed, plan_recipe
 from pellucid.training.transfer import HeadFit, fit_head
+
+_NO_TIME = "no time is left to train the last third of the network on"
+_BEFORE = "before"  # name of the checkpoint that fine-tuning starts from
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +58,7 @@ class Work:
     tell: OnEvent
     started: float
     limit: float | None
+    freeze: bool | None = None  # of pretrained networks; None: fine-tuned when the last layer is fitted
 
     def new_module(self) -> nn.Module:
         """The network before training: seeded, whitened or with the pretrained weights."""
@@ -78,22 +85,35 @@ def fit_and_save(work: Work, recipe: Recipe | None, *, checkpoint: Any = None, s
     deadline = None
     if work.limit is not None:
         deadline = work.started + work.limit - closing_seconds(work.limit)
-        if recipe:
-            deadline -= _seconds_of_validation(work, module, recipe)
-    fitted = None
+    fitted, before = None, None
     with _interruptible() as should_stop, _told_how_to_go_on(run):
         if recipe is None:
             fitted = _fit_last_layer(work, module, deadline, should_stop)
             stopped, epochs = "done" if fitted else "interrupted", None
-        else:
+            if fitted and work.freeze is None:
+                recipe, before = _plan_fine_tuning(work, module, fitted, deadline)
+        elif recipe.layer_rates:
+            before = named_checkpoint(run.path / "checkpoints", _BEFORE)
+            if before is None:
+                raise RunError(
+                    f"'{run}' has lost checkpoints/{_BEFORE}.safetensors, from which it goes on. Start it again."
+                )
+            module.load_state_dict(before.tensors)
+        if recipe is not None:
+            closing = _seconds_of_validation(work, module, recipe) if deadline else 0.0
+            if before:
+                closing *= 1 + finetune.MEANS
             result = fit(
                 module, work.parts["train"], work.parts["validation"], contract=work.contract, recipe=recipe,
                 device=work.device, folder=run.path / "checkpoints", on_event=tell, resume=checkpoint,
-                deadline=deadline, should_stop=should_stop, task=work.task,
+                deadline=deadline and deadline - closing, should_stop=should_stop, task=work.task,
             )  # fmt: skip
             stopped, epochs = result.stopped, result.epochs
             if stopped == "interrupted" and not result.best:
                 stopped = "interrupted before the first validation"
+            if before and stopped in ("done", "early"):
+                _keep_best(work, module, recipe, before, result.best)
+                fitted = None  # what is kept is looked at again, in full precision
     seconds = seconds_before + time.monotonic() - work.started
     summary: dict[str, Any] = {"seconds": round(seconds, 2), "epochs": epochs and round(epochs, 3)}
     if stopped in ("done", "early", "interrupted", "diverged") and (recipe or stopped == "done"):
@@ -132,6 +152,47 @@ def _fit_last_layer(
         mirrored="flip" in augmentation.policy.split(), num_classes=len(work.dataset.classes), device=work.device,
         precision=precision, balanced=work.config.class_weights == "balanced", seed=work.config.seed,
         on_event=work.tell, task=work.task, deadline=deadline, should_stop=should_stop,
+    )  # fmt: skip
+
+
+def _plan_fine_tuning(
+    work: Work, module: nn.Module, fitted: HeadFit, deadline: float | None
+) -> tuple[Recipe | None, Checkpoint | None]:
+    """How the last third of `module` is trained on, and the network as it is now, kept in the run; None for both when there
+    is no time for half an epoch."""
+    contract, train = work.contract, work.parts["train"]
+    rates = finetune.layer_rates(module, (contract.channels, contract.height, contract.width))
+    hold(module, rates)
+    left = None
+    if deadline is not None:
+        valid = len(work.parts["validation"])
+        left = (deadline - time.monotonic()) / (1 + finetune.looks_of_validation(len(train), valid))
+        if left < finetune.FEWEST_SECONDS:
+            work.tell({"event": "plan", "reasons": [_NO_TIME]})
+            return None, None
+    recipe, reasons = plan_recipe(
+        work.architecture, module, train, contract=contract, classes=work.dataset.classes,
+        config=finetune.settings(work.config), pretrained=True, seconds_left=left, device=work.device, task=work.task,
+    )  # fmt: skip
+    if recipe.steps * recipe.batch_size < len(train) / 2:
+        work.tell({"event": "plan", "reasons": [_NO_TIME]})
+        return None, None
+    recipe = replace(recipe, layer_rates=rates)
+    reasons.insert(0, "the last third of the network is trained on from there; what does best in validation is kept")
+    before = Checkpoint(module.state_dict(), {"step": 0, "scores": dict(fitted.scores)})
+    save_checkpoint(work.run.path / "checkpoints", before, name=_BEFORE)
+    work.run.update(recipe=recipe.to_dict(), plan=[*work.run.read()["plan"], *reasons])
+    work.tell({"event": "plan", "reasons": reasons})
+    return recipe, Checkpoint({name: tensor.clone() for name, tensor in before.tensors.items()}, before.numbers)
+
+
+def _keep_best(work: Work, module: nn.Module, recipe: Recipe, before: Checkpoint, after: Mapping[str, float]) -> None:
+    """Leaves in `module` the best of the network before fine-tuning, after it, and means of both."""
+    valid = Loader(work.parts["validation"], work.contract, work.device, batch_size=256)
+    objective = Objective(work.task)
+    finetune.keep_best(
+        module, before.tensors, {"before": before.numbers["scores"], "after": after},
+        score=lambda network: score(network, valid, recipe, objective), rank=objective.rank, on_event=work.tell,
     )  # fmt: skip
 
 
