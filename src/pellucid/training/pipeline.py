@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,7 @@ def train(
 
     with reproducible(train_config.deterministic), _new_run(dataset, out) as run, run.lock():
         tell = _observer(run, on_event)
+        _import_ahead()
         pack = _packed(dataset, contract, tell)
         manifest = make_manifest(
             dataset, pack.records, fractions=data_config.fractions(), seed=train_config.seed, near=data_config.near
@@ -114,13 +117,14 @@ def train(
             dataset, task, pack, parts, contract, architecture, pretrained, train_config, device, run, tell, started, limit,
             model_config.freeze,
         )  # fmt: skip
+        bare = work.bare_module()
         freeze = model_config.freeze
         if freeze is None:  # fastnet has no plain last layer, and is small enough to train on as a whole
             freeze = pretrained is not None and architecture.family != "fastnet"
         recipe, reasons = None, [*at_hand, f"{architecture}: {why}"]
         if not (freeze and pretrained):
             recipe, more = plan_recipe(
-                architecture, work.new_module(), parts["train"], contract=contract, classes=dataset.classes,
+                architecture, bare, parts["train"], contract=contract, classes=dataset.classes,
                 config=train_config, pretrained=pretrained is not None, seconds_left=_left(started, limit), device=device,
                 task=task,
             )  # fmt: skip
@@ -139,7 +143,7 @@ def train(
             task=task.to_dict(), config={"data": asdict(data_config), "model": asdict(model_config), "train": asdict(train_config)},
             contract=contract.to_dict(), architecture=architecture.to_dict(), recipe=recipe and recipe.to_dict(),
             plan=reasons, notes=[*dataset.notes, *manifest.notes], fingerprint=manifest.fingerprint(),
-            parameters=sum(p.numel() for p in work.new_module().parameters()), environment=describe_machine(device),
+            parameters=sum(p.numel() for p in bare.parameters()), environment=describe_machine(device),
         )  # fmt: skip
         tell({"event": "plan", "reasons": reasons})
         fit_and_save(work, recipe)
@@ -260,6 +264,11 @@ def _lasting_source(dataset: Dataset) -> str:
     """What names the data set from any folder."""
     is_path = dataset.kind in ("folder", "zip", "table")
     return str(_absolute(dataset.source)) if is_path else dataset.source
+
+
+def _import_ahead() -> None:
+    """torch imports its compiler, for two seconds, when the first optimizer is made: it does so while pictures are read."""
+    threading.Thread(target=import_module, args=("torch._dynamo",)).start()
 
 
 def _fetching(data: Any, on_event: OnEvent | None) -> Callable[[int, int], None]:

@@ -60,11 +60,15 @@ class Work:
     limit: float | None
     freeze: bool | None = None  # of pretrained networks; None: fine-tuned when the last layer is fitted
 
+    def bare_module(self) -> nn.Module:
+        """The network with weights that mean nothing: enough to count and to measure."""
+        shape = (self.contract.channels, self.contract.height, self.contract.width)
+        return build(self.architecture, input_shape=shape, num_classes=len(self.dataset.classes))
+
     def new_module(self) -> nn.Module:
         """The network before training: seeded, whitened or with the pretrained weights."""
         seed_everything(self.config.seed)
-        shape = (self.contract.channels, self.contract.height, self.contract.width)
-        module = build(self.architecture, input_shape=shape, num_classes=len(self.dataset.classes))
+        module = self.bare_module()
         if self.pretrained:
             self.pretrained.load_into(module)
         elif isinstance(module, FastNet):
