@@ -1,12 +1,13 @@
 """How fast pictures are varied: every transform of a policy beside torchvision.transforms.v2 doing the same, in one run.
 
-    .venv/bin/python bench/augment.py [SIDE]     or, in one line,     .venv/bin/python bench/run.py augment
+    .venv/bin/python bench/augment.py [SIDE [THREADS]]     or, in one line,     .venv/bin/python bench/run.py augment
 
 Pellucid treats a batch (512 pictures of 32x32, fewer of larger ones, at least 32), each picture by itself; where it can in
 place, as in training, where the batch was fetched for it (so these pictures change from turn to turn). torchvision treats a
 batch alike, so that for the same effect it is called for each picture: the column "v2 each", uint8 (C, H, W), not put together
 to a batch again. "v2 batch" is one call for the batch, every picture treated alike (uint8; float for MixUp and CutMix, which
-need it). Random noise of SIDE x SIDE pixels (32), two threads, median of seven.
+need it). Random noise of SIDE x SIDE pixels (32), two threads, median of seven; with one thread it is the time of the processor
+that counts, which other work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -80,9 +81,10 @@ def batch_size(side: int) -> int:
     return max(32, 512 * 32**2 // side**2)
 
 
-def measure(side: int = 32) -> list[Speed]:
+def measure(side: int = 32, threads: int = 2) -> list[Speed]:
     """One row a policy. The three ways take turns, so that what else the machine does meets all of them alike."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.perf_counter
     count = batch_size(side)
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8))
     planes = pixels.permute(0, 3, 1, 2).contiguous()
@@ -103,10 +105,10 @@ def measure(side: int = 32) -> list[Speed]:
         speeds = {name: [] for name in ways}
         for turn in range(ROUNDS + 1):
             for name, work in ways.items():
-                started = time.perf_counter()
+                started = clock()
                 work()
                 if turn:  # the first one warms up
-                    speeds[name].append(count / (time.perf_counter() - started))
+                    speeds[name].append(count / (clock() - started))
         middle = {name: statistics.median(speed) for name, speed in speeds.items()}
         ours = speeds["ours"]
         found.append(Speed(policy, middle["ours"], (min(ours), max(ours)), middle.get("each"), middle.get("batch")))
@@ -114,9 +116,9 @@ def measure(side: int = 32) -> list[Speed]:
 
 
 def main() -> None:
-    side = int(sys.argv[1]) if len(sys.argv) > 1 else 32
-    rows = measure(side)
-    print(f"pictures a second, {side}x{side}x3, batches of {batch_size(side)}, {torch.get_num_threads()} threads")
+    side, threads = (int(sys.argv[k]) if len(sys.argv) > k else default for k, default in ((1, 32), (2, 2)))
+    rows = measure(side, threads)
+    print(f"pictures a second, {side}x{side}x3, batches of {batch_size(side)}, {threads} thread{'s' * (threads > 1)}")
     print(
         "| policy | Pellucid, each by itself (spread) | v2 each | ratio | v2 batch, all alike |\n|---|--:|--:|--:|--:|"
     )
