@@ -20,6 +20,7 @@ from pellucid.data.policy import parse_policy
 from pellucid.data.wording import shown
 
 _FEWEST, _MOST = 50, 3000  # pictures
+_MOST_VALUES = 2e8  # of pixels and channels: 1,000 photographs of 256x256, which take three seconds
 _SIDE = 16  # pixels
 _NEIGHBORS = 5
 _SLACK = 1  # pixels of 16; neighbors may be off by so much, since a shift by next to nothing changes no meaning
@@ -74,13 +75,14 @@ def meaning_tests(
 ) -> tuple[MeaningTest, ...]:
     """One test for each transform of `augmentation` that treats a picture by itself; none for fewer than 50 pictures.
 
-    uint8 (N, H, W, C), int (N,), and the indices that may be used (the training part); at most 3,000 are. Pictures are
+    uint8 (N, H, W, C), int (N,), and the indices that may be used (the training part); at most 3,000 are, fewer of large ones. Pictures are
     compared at 16x16 pixels, standardized; two thirds of them are known and one third is asked.
     """
     policies = parse_policy(augmentation.policy).alone()
     if len(indices) < _FEWEST or not policies or labels.ndim != 1:
         return ()
-    chosen = np.sort(np.random.default_rng(seed).permutation(np.sort(indices))[:_MOST])
+    most = min(_MOST, int(_MOST_VALUES / pixels[0].size) + _FEWEST)
+    chosen = np.sort(np.random.default_rng(seed).permutation(np.sort(indices))[:most])
     known = np.random.default_rng(seed + 1).random(len(chosen)) < 2 / 3
     neighbors = (
         _small(lambda rows: torch.from_numpy(pixels[rows]), chosen[known]),

@@ -134,8 +134,10 @@ def train(
                 reasons.append(why)
         else:
             reasons.append("the pretrained layers stay as they are; the last layer is fitted on what they see")
-            if model_config.freeze and train_config.augment not in ("auto", "none"):
-                reasons.append("they see each picture once, so --augment has no effect (--no-freeze trains with it)")
+            if model_config.freeze and train_config.augment not in ("auto", "none", "flip"):
+                reasons.append(
+                    "they see each picture once, with flip mirrored, too; the rest of --augment has no effect"
+                )
             if train_config.find_learning_rate:
                 reasons.append("fitting the last layer has no learning rate: there is none to find")
         run.update(

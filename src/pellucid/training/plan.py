@@ -224,6 +224,8 @@ def measure_speed(
         candidates = [("fp32", True), ("fp32", False), ("bf16", True)]
         if device.type == "mps":
             candidates = candidates[:2]
+        if not training:
+            candidates.remove(("fp32", False))
         known[key] = _seconds_a_step(module, contract, x, device, candidates, training)
         with storage_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ from pellucid.training import finetune
 from pellucid.training.checkpoint import Checkpoint, named_checkpoint, save_checkpoint
 from pellucid.training.loop import OnEvent, Recipe, fit, hold, score
 from pellucid.training.objective import Objective
-from pellucid.training.plan import choose_augmentation, fastest, measure_speed, plan_recipe
+from pellucid.training.plan import fastest, measure_speed, plan_recipe
 from pellucid.training.transfer import HeadFit, fit_head
 
 _NO_TIME = "no time is left to train the last third of the network on"
@@ -148,12 +148,10 @@ def _fit_last_layer(
     weights = hashlib.sha256(work.pretrained.file.read_bytes()).hexdigest()
     speed = measure_speed(work.architecture, module, work.contract, 8, work.device, work.config, training=False)
     precision, _ = fastest(speed)
-    train = work.parts["train"]
-    augmentation, _ = choose_augmentation(work.config.augment, train, seed=work.config.seed, task=work.task)
     return fit_head(
-        module, train, work.parts["validation"], contract=work.contract,
+        module, work.parts["train"], work.parts["validation"], contract=work.contract,
         contents=[record.sha256 for record in work.pack.records], weights=weights,
-        mirrored="flip" in augmentation.policy.split(), num_classes=len(work.dataset.classes), device=work.device,
+        mirrored="flip" in work.config.augment.split(), num_classes=len(work.dataset.classes), device=work.device,
         precision=precision, balanced=work.config.class_weights == "balanced", seed=work.config.seed,
         on_event=work.tell, task=work.task, deadline=deadline, should_stop=should_stop,
     )  # fmt: skip
