@@ -181,17 +181,6 @@ def test_a_damaged_file_is_made_again(network: Any, pixels: np.ndarray, own_cach
     np.testing.assert_array_equal(third[0], first[0])
 
 
-def test_a_row_whose_numbers_changed_is_not_used(network: Any, pixels: np.ndarray, own_cache: Path) -> None:
-    """As a power failure may leave it."""
-    seen(network, pixels[:16])
-    (file,) = (own_cache / "features").glob("*.sqlite")
-    with sqlite3.connect(file) as database:
-        database.execute("UPDATE features SET halves = zeroblob(length(halves)) WHERE picture = 'picture 3'")
-    database.close()
-    with pytest.raises(AssertionError, match="1 pictures"):
-        seen(Forbidden(network), pixels[:16])
-
-
 def test_features_of_another_width_are_not_used(network: Any, pixels: np.ndarray, own_cache: Path) -> None:
     seen(network, pixels[:8])
     (file,) = (own_cache / "features").glob("*.sqlite")

@@ -14,7 +14,6 @@ import json
 import math
 import sqlite3
 import time
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -154,12 +153,8 @@ class _Store:
         database = sqlite3.connect(self._file, timeout=30)
         try:
             database.execute("PRAGMA page_size = 16384")  # six rows of 1,280 halves fill one
-            # A commit that waits for the disk waits for the whole pack that was written just before, half a minute. What a
-            # power failure may do instead, the checksums show.
-            database.execute("PRAGMA synchronous = OFF")
             database.execute(
-                "CREATE TABLE IF NOT EXISTS features "
-                "(picture TEXT, view INT, halves BLOB, checksum INT, PRIMARY KEY (picture, view))"
+                "CREATE TABLE IF NOT EXISTS features (picture TEXT, view INT, halves BLOB, PRIMARY KEY (picture, view))"
             )
         except sqlite3.DatabaseError as error:
             database.close()
@@ -177,8 +172,8 @@ class _Store:
             asked[view][content].append(i)
         try:
             for view, rows in asked.items():
-                for content, halves, checksum in self._rows(view, list(rows)):
-                    if len(halves) == into[0].nbytes and checksum == _checksum(content, halves):
+                for content, halves in self._rows(view, list(rows)):
+                    if len(halves) == into[0].nbytes:
                         into[rows[content]] = np.frombuffer(halves, np.float16)
                         known[rows[content]] = True
         except sqlite3.DatabaseError:  # damaged behind its first page
@@ -187,26 +182,19 @@ class _Store:
             self._db = self._open()
         return known
 
-    def _rows(self, view: int, contents: list[str]) -> Iterator[tuple[str, bytes, int]]:
+    def _rows(self, view: int, contents: list[str]) -> Iterator[tuple[str, bytes]]:
         for some in (contents[k : k + _ASKED_AT_ONCE] for k in range(0, len(contents), _ASKED_AT_ONCE)):
             marks = ",".join("?" * len(some))
-            query = f"SELECT picture, halves, checksum FROM features WHERE view = ? AND picture IN ({marks})"
+            query = f"SELECT picture, halves FROM features WHERE view = ? AND picture IN ({marks})"
             yield from self._db.execute(query, (view, *some)) if self._db else ()
 
     def add(self, contents: Sequence[str], views: np.ndarray, values: np.ndarray) -> None:
         """Keeps features for later, all of them or, when the disk is full, none."""
         if self._db:
-            rows = [
-                (content, view, halves := value.tobytes(), _checksum(content, halves))
-                for content, view, value in zip(contents, views.tolist(), values, strict=True)
-            ]
+            rows = [(c, v, x.tobytes()) for c, v, x in zip(contents, views.tolist(), values, strict=True)]
             with contextlib.suppress(sqlite3.DatabaseError), self._db:
-                self._db.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", rows)
+                self._db.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
 
     def close(self) -> None:
         if self._db:
             self._db.close()
-
-
-def _checksum(content: str, halves: bytes) -> int:
-    return zlib.crc32(halves, zlib.crc32(content.encode()))

@@ -33,6 +33,7 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 _STEP_EVENT_SECONDS = 1.0
 _CHECKPOINT_SECONDS = 15.0
+_LARGE = 96  # pixels
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def fit(
     A loss that is not a finite number ends the training with the last good weights ('diverged').
     """
     loader = Loader(train, contract, device, batch_size=recipe.batch_size)
-    valid_loader = Loader(valid, contract, device, batch_size=max(recipe.batch_size, 256))
+    valid_loader = looking(valid, contract, device)
     memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
     module = module.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
     optimizer = make_optimizer(
@@ -237,6 +238,12 @@ def fit(
     if best_state is not None:
         module.load_state_dict(best_state)
     return FitResult(module, stopped, step, step / steps_per_epoch, best or {})
+
+
+def looking(pictures: Pictures, contract: PixelContract, device: torch.device) -> Loader:
+    """Feeds pictures that are only looked at; on a processor few large ones at once, since their maps should stay in its cache."""
+    large = device.type == "cpu" and contract.height * contract.width > _LARGE**2
+    return Loader(pictures, contract, device, batch_size=16 if large else 256)
 
 
 def hold(module: nn.Module, layer_rates: Iterable[tuple[str, float]]) -> None:

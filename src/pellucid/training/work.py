@@ -19,7 +19,7 @@ from torch import nn
 from pellucid.config import TrainConfig
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
-from pellucid.data.loader import Loader, Pictures
+from pellucid.data.loader import Pictures
 from pellucid.data.pack import Pack
 from pellucid.data.task import NUMBER, Task, conformal_margin
 from pellucid.device import seed_everything
@@ -32,7 +32,7 @@ from pellucid.model.zoo import Architecture, build
 from pellucid.run import Run
 from pellucid.training import finetune
 from pellucid.training.checkpoint import Checkpoint, named_checkpoint, save_checkpoint
-from pellucid.training.loop import OnEvent, Recipe, fit, hold, score
+from pellucid.training.loop import OnEvent, Recipe, fit, hold, looking, score
 from pellucid.training.objective import Objective
 from pellucid.training.plan import fastest, measure_speed, plan_recipe
 from pellucid.training.transfer import HeadFit, fit_head
@@ -190,7 +190,7 @@ def _plan_fine_tuning(
 
 def _keep_best(work: Work, module: nn.Module, recipe: Recipe, before: Checkpoint, after: Mapping[str, float]) -> None:
     """Leaves in `module` the best of the network before fine-tuning, after it, and means of both."""
-    valid = Loader(work.parts["validation"], work.contract, work.device, batch_size=256)
+    valid = looking(work.parts["validation"], work.contract, work.device)
     objective = Objective(work.task)
     finetune.keep_best(
         module, before.tensors, {"before": before.numbers["scores"], "after": after},
