@@ -44,7 +44,13 @@ test-all: lint
 test-faults: $(READY)
 	$(BIN)/python -m pytest -m faults
 
-bench: $(READY)
+.venv-bench/.ready: bench/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --requirement bench/requirements.txt
+	@touch $@
+
+bench: $(READY) .venv-bench/.ready
+	$(BIN)/python -m pip install --quiet --editable ".[engines]"
 	$(BIN)/python bench/run.py
 
 clean:

@@ -121,6 +121,17 @@ def test_a_second_check_imports_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [(["--version"], 0, pellucid.__version__), (["check"], 2, "DATA"), (["check", "/no/where"], 1, "no/where")],
+)
+def test_the_command_says_what_it_has_to_and_leaves_with_its_code(arguments: list[str], code: int, said: str) -> None:
+    script = "from pellucid.cli import command; command()"
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
+
+
 def test_nothing_that_runs_foreign_code() -> None:
     forbidden = (r"pickle\.load", "weights_only=False", r"yaml\.load", r"(?<![\w.])eval\(", r"exec\(", "extractall")
     for file in SOURCE.rglob("*.py"):

@@ -8,6 +8,7 @@ STARTED = time.monotonic()  # a time limit covers the whole command, imports inc
 
 import inspect  # noqa: E402
 import json  # noqa: E402
+import os  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import MISSING, fields  # noqa: E402
@@ -59,6 +60,16 @@ def main() -> None:
             raise
         say(f"{type(error).__name__}: {error}")
         sys.exit(1)
+
+
+def command() -> None:
+    """`main` for the shell. It leaves without taking torch down in order, which takes up to a second."""
+    try:
+        main()
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else end.code is not None)
 
 
 @app.callback(

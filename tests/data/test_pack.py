@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pellucid.data import loader as loading
 from pellucid.data import scan as scanning
 from pellucid.data.augment import Augmentation
 from pellucid.data.contract import PixelContract
@@ -380,3 +381,30 @@ def test_a_subset_is_drawn_without_replacement_and_by_seed() -> None:
     assert np.array_equal(whole.subset(50, seed=0).indices, some)
     assert not np.array_equal(whole.subset(50, seed=1).indices, some)
     assert np.array_equal(whole.subset(1000, seed=0).indices, whole.indices)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells how much of a file is in memory")
+def test_an_epoch_does_not_hold_the_pack_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_HELD", 2**20)
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 128, 128, 3), np.uint8)  # 12 MiB
+    for i, picture in enumerate(pixels):
+        save(tmp_path / "photos" / str(i % 2) / f"{i}.bmp", picture)
+    dataset = open_dataset(tmp_path / "photos")
+    pack = open_pack(dataset, PixelContract(height=128, width=128, channels=3))
+    pictures = Pictures(pack.pixels, dataset.targets(), np.arange(256))
+    loader = Loader(pictures, PixelContract(128, 128, 3), torch.device("cpu"), batch_size=8)
+    before = pack.pixels.copy()
+    for _ in loader.shuffled(Augmentation("none"), seed=0, epoch=0):
+        pass
+    assert resident(pack.file) < 3 * 2**20
+    assert np.array_equal(pack.pixels, before)
+    assert resident(pack.file) > 11 * 2**20
+
+
+def resident(file: Path) -> int:
+    """Bytes of a mapped file that count as this process's memory."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    for line in lines:
+        if line.endswith(str(file)):
+            return next(1024 * int(found.split()[1]) for found in lines if found.startswith("Rss:"))
+    return 0

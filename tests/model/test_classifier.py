@@ -68,6 +68,15 @@ def test_no_picture_is_lost_between_batches(classifier: Classifier, count: int) 
         np.testing.assert_allclose(found[i], classifier.predict_proba(pixels[i : i + 1])[0], atol=1e-5)
 
 
+def test_batches_side_by_side_answer_as_one_after_another(classifier: Classifier) -> None:
+    pixels = random_pixels(256 * 6)
+    parts = [classifier.predict_proba(part) for part in np.array_split(pixels, 6)]
+    threads = torch.get_num_threads()
+    for _ in range(3):
+        np.testing.assert_allclose(classifier.predict_proba(pixels), np.concatenate(parts), atol=1e-6)
+    assert torch.get_num_threads() == threads
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_answering_changes_nothing_in_the_module(classifier: Classifier, training: bool) -> None:
     classifier.module.train(training)

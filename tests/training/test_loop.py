@@ -232,3 +232,26 @@ def test_recipe_survives_json() -> None:
 
     recipe = replace(RECIPE, class_weights=(1.0, 2.0))
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_a_compiled_network_learns_the_same(
+    parts: tuple[Pictures, Pictures], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled by a stand-in that counts: every step runs through it but those in which the layers are watched."""
+    ran: list[int] = []
+
+    def fake(module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            ran.append(len(x))
+            return module(x)
+
+        return forward
+
+    plain, _ = train(parts, tmp_path / "plain")
+    monkeypatch.setattr(torch, "compile", fake)
+    compiled, events = train(parts, tmp_path / "compiled", replace(RECIPE, compiled=True))
+    watched = sum(event["event"] == "health" for event in events)
+    assert watched > 0
+    assert len(ran) == RECIPE.steps - watched
+    for name, tensor in plain.module.state_dict().items():
+        assert torch.equal(tensor, compiled.module.state_dict()[name])

@@ -11,8 +11,10 @@ import torch
 from pellucid.data.augment import Augmentation
 from pellucid.data.contract import PixelContract
 from pellucid.data.mix import Mixed
+from pellucid.data.pack import let_go
 
 _RESIDENT_SHARE = 0.4  # of the free GPU memory that the pictures may take
+_HELD = 256 * 2**20  # bytes of a pack that are read before the process lets go of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,7 @@ class Loader:
     def __init__(self, pictures: Pictures, contract: PixelContract, device: torch.device, *, batch_size: int) -> None:
         self.pictures, self.contract, self.device, self.batch_size = pictures, contract, device, batch_size
         self._resident: torch.Tensor | None = None
+        self._held = 0
         self._row = np.zeros(0, np.int64)
         if device.type == "cuda":
             needed = len(pictures) * int(np.prod(pictures.pixels.shape[1:]))
@@ -75,7 +78,12 @@ class Loader:
     def _fetch(self, rows: np.ndarray) -> torch.Tensor:
         if self._resident is not None:
             return self._resident[torch.from_numpy(self._row[rows]).to(self.device)]
-        return torch.from_numpy(self.pictures.pixels[rows]).to(self.device)
+        pixels = self.pictures.pixels[rows]
+        self._held += pixels.nbytes
+        if self._held > _HELD:
+            let_go(self.pictures.pixels)
+            self._held = 0
+        return torch.from_numpy(pixels).to(self.device)
 
     def _labels(self, rows: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(self.pictures.labels[rows]).to(self.device)

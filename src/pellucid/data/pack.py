@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import threading
 from collections.abc import Sequence
@@ -77,6 +78,12 @@ def open_pack(dataset: Dataset, contract: PixelContract, *, progress: Progress |
         finally:
             temporary.unlink(missing_ok=True)
     return Pack(_map(file, shape), _judged(records, contract), file)
+
+
+def let_go(pixels: np.ndarray) -> None:
+    """Takes what was read of a pack out of this process's memory; the system keeps it as long as it has room."""
+    if isinstance(pixels.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pixels.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _judged(records: Sequence[Record], contract: PixelContract) -> list[Record]:

@@ -19,6 +19,7 @@ from torch import nn
 from pellucid.data.contract import PixelContract
 from pellucid.data.decode import Picture, decode, from_array
 from pellucid.data.task import CLASS, LABELS, NUMBER, ONE_CLASS, Task
+from pellucid.device import workers
 from pellucid.errors import ConfigError, PictureError, RunError, WeightsError
 from pellucid.files import atomic_write, storage_errors, write_json
 from pellucid.model.prediction import AnyPrediction, LabelsPrediction, NumberPrediction, Prediction
@@ -69,9 +70,19 @@ class Classifier:
 
         Probabilities: of classes, whose rows sum to 1; of labels, each by itself; or the number in its unit, (N, 1).
         """
+        if not len(pixels):
+            return np.zeros((0, len(self.classes)), np.float32)
         size = min(256, max(8, _BATCH_PIXELS // (self.contract.height * self.contract.width)))
-        rows = [self._batch(pixels[start : start + size]) for start in range(0, len(pixels), size)]
-        return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
+        batches = np.array_split(pixels, -(-len(pixels) // size))
+        was_training = self.module.training
+        self.module.eval()
+        try:
+            if len(batches) == 1:
+                return self._batch(pixels)
+            with workers(self.device) as pool:
+                return np.concatenate(list(pool.map(self._batch, batches)))
+        finally:
+            self.module.train(was_training)
 
     def rank(self, probabilities: np.ndarray) -> AnyPrediction:
         """float (len(classes),), a row of what `predict_proba` gives -> the prediction."""
@@ -103,13 +114,8 @@ class Classifier:
 
     @torch.inference_mode()
     def _batch(self, pixels: np.ndarray) -> np.ndarray:
-        was_training = self.module.training
-        self.module.eval()
-        try:
-            x = self.contract.tensor(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
-            return self.answers(self.logits(x))
-        finally:
-            self.module.train(was_training)
+        x = self.contract.tensor(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
+        return self.answers(self.logits(x))
 
     def save(self, folder: Path) -> None:
         """Writes model.safetensors and card.json into `folder`, each whole or not at all, the card last."""

@@ -10,6 +10,7 @@ import copy
 import hashlib
 import json
 import logging
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pellucid.device import autocast, describe_machine
+from pellucid.device import autocast, describe_machine, num_cpus
 from pellucid.errors import ConfigError, StorageError
 from pellucid.files import atomic_write, cache_folder, storage_errors, write_json
 from pellucid.model.classifier import Classifier, Forward
@@ -167,11 +168,14 @@ def _openvino(classifier: Classifier, folder: Path, precision: str) -> Forward:
             openvino.save_model(model, file.with_name("new.xml"), compress_to_fp16=False)
             file.with_name("new.bin").replace(file.with_suffix(".bin"))
             file.with_name("new.xml").replace(file)
-    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    hints = {"INFERENCE_NUM_THREADS": num_cpus(), "NUM_STREAMS": num_cpus(), "INFERENCE_PRECISION_HINT": precision}
     compiled = openvino.Core().compile_model(file, "CPU", hints)
+    own = threading.local()  # a request answers one batch at a time
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(compiled(x.numpy())[0])
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        return torch.from_numpy(own.request.infer(x.numpy())[0].copy())
 
     return forward
 
@@ -188,7 +192,9 @@ def _onnxruntime(classifier: Classifier, folder: Path) -> Forward:
         )
         assert program is not None
         atomic_write(file, program.model_proto.SerializeToString())
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # a batch is answered by one core, see predict_proba
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
     def forward(x: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,6 @@ import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from torch import nn
 from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Pictures
 from pellucid.data.scan import VERSION
-from pellucid.device import autocast, num_cpus
+from pellucid.device import autocast, workers
 from pellucid.errors import ShapeError
 from pellucid.files import cache_folder
 from pellucid.model.fold import folded
@@ -96,7 +95,7 @@ def look(
             return seen.clamp(-65504, 65504).half().cpu().numpy()  # what float16 can hold
 
         kept, last = 0, -math.inf
-        with _workers(device) as pool:
+        with workers(device) as pool:
             for step, (chosen, seen) in enumerate(zip(batches, pool.map(see, batches), strict=True), 1):
                 values[chosen], done[chosen] = seen, True
                 now, stop = time.monotonic(), should_stop()
@@ -123,19 +122,6 @@ def _body(module: nn.Module, x: torch.Tensor, device: torch.device) -> nn.Module
         if logits.shape == plain.shape and (logits - plain).norm() <= _SAME * logits.norm():
             return body
     raise ShapeError(NO_PLAIN_HEAD)
-
-
-@contextlib.contextmanager
-def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
-    """Threads that each compute alone: two batches on two cores take less time than two cores on one batch after another."""
-    before, count = torch.get_num_threads(), num_cpus() if device.type == "cpu" else 1
-    pool = ThreadPoolExecutor(count)
-    torch.set_num_threads(1)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
 
 
 class _Store:

@@ -150,15 +150,16 @@ class Probe:
         }
 
     @contextlib.contextmanager
-    def watching(self, step: int) -> Iterator[None]:
-        """Around the forward pass of step number `step`, counted from 0; reads what the layers put out if it is time."""
+    def watching(self, step: int) -> Iterator[bool]:
+        """Around the forward pass of step number `step`, counted from 0; reads what the layers put out if it is time, and
+        says whether it is."""
         self._outputs, self._before = {}, {}
         if step not in _FIRST_STEPS and step % self._every:
-            yield
+            yield False
             return
         hooks = [layer.register_forward_hook(self._read_output) for layer in self._names]
         try:
-            yield
+            yield True
         finally:
             for hook in hooks:
                 hook.remove()

@@ -58,6 +58,7 @@ class Recipe:
     channels_last: bool
     seed: int
     validate_every: int = 1  # epochs; and always at the end
+    compiled: bool = False  # by torch.compile
     layer_rates: tuple[
         tuple[str, float], ...
     ] = ()  # shares of the rate by layer; with any, batch norms keep what they know
@@ -122,6 +123,7 @@ def fit(
     average = make_average(module, recipe.average_steps) if recipe.average_steps else None
     class_weights = None if recipe.class_weights is None else torch.tensor(recipe.class_weights, device=device)
     objective = Objective(task, recipe.label_smoothing, class_weights)
+    forward = torch.compile(module) if recipe.compiled else module
     steps_per_epoch = len(loader)
 
     step, total, best, waited, loss_sum, loss_count = 0, recipe.steps, None, 0, 0.0, 0
@@ -160,8 +162,8 @@ def fit(
 
         x, y, mixed = next(batches)
         rate = set_learning_rate(optimizer, learning_rate_share(step / total, recipe.warmup))
-        with autocast(device, recipe.precision), probe.watching(step):
-            logits = module(x if recipe.channels_last else x.contiguous())
+        with autocast(device, recipe.precision), probe.watching(step) as watched:
+            logits = (module if watched else forward)(x if recipe.channels_last else x.contiguous())
         target = y if mixed is None else mixed.targets(y, logits.shape[1])
         loss = objective.loss(logits.float(), target)
         optimizer.zero_grad(set_to_none=True)

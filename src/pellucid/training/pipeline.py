@@ -97,8 +97,8 @@ def train(
 
     with reproducible(train_config.deterministic), _new_run(dataset, out) as run, run.lock():
         tell = _observer(run, on_event)
-        _import_ahead()
         pack = _packed(dataset, contract, tell)
+        _import_ahead()
         manifest = make_manifest(
             dataset, pack.records, fractions=data_config.fractions(), seed=train_config.seed, near=data_config.near
         )
@@ -269,7 +269,8 @@ def _lasting_source(dataset: Dataset) -> str:
 
 
 def _import_ahead() -> None:
-    """torch imports its compiler, for two seconds, when the first optimizer is made: it does so while pictures are read."""
+    """torch imports its compiler, for two seconds, when the first optimizer is made: it does so while pictures are
+    compared, which needs little of Python's lock; reading them needs all of it."""
     threading.Thread(target=import_module, args=("torch._dynamo",)).start()
 
 

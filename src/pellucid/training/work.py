@@ -219,7 +219,7 @@ def _answers(classifier: Classifier, pictures: Pictures) -> np.ndarray:
 
 def closing_seconds(limit: float) -> float:
     """Time kept back for saving and for the end of the process."""
-    return 1.0 + 0.02 * limit
+    return 0.5 + 0.02 * limit
 
 
 def _mirror(work: Work, recipe: Recipe | None) -> bool:
