@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,12 @@ def workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
+
+
+def give_memory_back() -> None:
+    """Returns to the system what the process has freed: glibc keeps the parts of its heap that many threads have used."""
+    with suppress(OSError, AttributeError):  # another system, another library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

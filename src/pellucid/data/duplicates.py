@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pellucid.data.looks import SIDE
+from pellucid.data.looks import Thumbnails
 from pellucid.data.scan import VERSION, Record
 from pellucid.data.wording import counted
 from pellucid.files import atomic_write, cache_folder
@@ -65,7 +65,7 @@ def find_duplicates(records: Sequence[Record], *, near: bool = True, among: Iter
     if not near or len(shown) < 2:
         return Duplicates(exact, (), ())
     first = [records[sets[k][0]] for k in shown]
-    thumbnails = np.frombuffer(b"".join(r.looks.thumbnail for r in first), np.uint8).reshape(-1, SIDE, SIDE)
+    thumbnails = Thumbnails([record.looks.thumbnail for record in first])
     sides = np.array([record.side for record in first])
     found = _search(thumbnails, sides)
     edges = coo_array((np.ones(len(found.pairs), bool), found.pairs.T), shape=(len(shown), len(shown)))
@@ -91,11 +91,12 @@ def _notes(found: NearPairs, too_small: int) -> list[str]:
     return notes
 
 
-def _search(thumbnails: np.ndarray, sides: np.ndarray) -> NearPairs:
+def _search(thumbnails: Thumbnails, sides: np.ndarray) -> NearPairs:
     if len(thumbnails) < _WORTH_KEEPING:
         return _find_near(thumbnails, sides)
     key = hashlib.blake2b(f"{VERSION} {_SEARCH}".encode() + sides.tobytes(), digest_size=16)
-    key.update(thumbnails.data)
+    for thumbnail in thumbnails.each:
+        key.update(thumbnail)
     file = cache_folder() / "near" / f"{key.hexdigest()}.npz"
     try:
         with np.load(file, allow_pickle=False) as kept:
@@ -110,7 +111,7 @@ def _search(thumbnails: np.ndarray, sides: np.ndarray) -> NearPairs:
     return found
 
 
-def _find_near(thumbnails: np.ndarray, sides: np.ndarray) -> NearPairs:
+def _find_near(thumbnails: Thumbnails, sides: np.ndarray) -> NearPairs:
     from pellucid.data.near import find_near  # torch and scipy.fft take two seconds to import
 
     return find_near(thumbnails, sides)

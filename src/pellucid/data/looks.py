@@ -5,6 +5,7 @@ are told later, without the file.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,21 @@ class Looks(NamedTuple):
 
 
 NO_LOOKS = Looks()
+
+
+@dataclass(frozen=True, eq=False)
+class Thumbnails:
+    """Thumbnails as they lie in the looks, so that those of a large set are not in memory twice; indexed like an array of uint8
+    (N, 32, 32), by a slice or int (M,)."""
+
+    each: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.each)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        some = self.each[rows] if isinstance(rows, slice) else [self.each[i] for i in rows.tolist()]
+        return np.frombuffer(bytearray().join(some), np.uint8).reshape(-1, SIDE, SIDE)
 
 
 def look_at(pixels: np.ndarray) -> Looks:

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from scipy.fft import dct
 
 from pellucid.data.duplicates import MIN_SIDE, USUAL, NearPairs
-from pellucid.data.looks import SIDE
+from pellucid.data.looks import SIDE, Thumbnails
 from pellucid.data.scan import in_threads
+from pellucid.device import give_memory_back
 
 # Measured on 400 pictures each of clothing, cifar10-jpeg and malaria cells against changed copies of themselves; see
 # docs/decisions/009-near-duplicates.md.
@@ -37,25 +38,34 @@ _SIDES, _AGREES = (32.0, 64.0), (0.94, USUAL)
 _LEVELS = 8  # between the darkest and the brightest place; what has fewer shows nothing
 _RANK, _SHARE = 20, 0.25  # see _required
 _SAMPLE, _MANY = 500, 200
+_PART = 1024  # pictures
+
+Fetch = Callable[[np.ndarray], torch.Tensor]  # int (M,) -> uint8 (M, 32, 32)
 
 
-def find_near(thumbnails: np.ndarray, sides: np.ndarray) -> NearPairs:
+def find_near(thumbnails: np.ndarray | Thumbnails, sides: np.ndarray) -> NearPairs:
     """The pairs of near duplicates among pictures that are all different.
 
     `thumbnails` uint8 (N, 32, 32); `sides` int (N,), the shorter side of each picture in pixels. Pictures that show nothing,
     and those smaller than 24 pixels, have none. Mirrored and rotated copies are not found.
     """
-    levels = np.ptp(thumbnails, axis=(1, 2))
+    parts = range(0, len(thumbnails), _PART)
+    levels = np.concatenate([np.zeros(0, np.uint8), *(np.ptp(thumbnails[k : k + _PART], axis=(1, 2)) for k in parts)])
     rows = np.flatnonzero((sides >= MIN_SIDE) & (levels >= _LEVELS))
     if len(rows) < 2:
         return NearPairs(np.zeros((0, 2), np.int64), _AGREES[1])
-    small = torch.from_numpy(thumbnails[rows])
-    whole = _in_parts(small, lambda part: _spectrum(part, _COARSE))
-    middle = _in_parts(small, lambda part: _spectrum(_window(part, _start(len(part), _ZOOM)), _COARSE))
+
+    def small(some: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(thumbnails[rows[some]])
+
+    whole = _in_parts(small, len(rows), lambda part: _spectrum(part, _COARSE))
+    middle = _in_parts(small, len(rows), lambda part: _spectrum(_window(part, _start(len(part), _ZOOM)), _COARSE))
+    give_memory_back()
     found = []
     for query, zoom in ((whole, 1.0), (middle, _ZOOM)):
         pairs = _candidates(query, whole, later_only=zoom == 1)
         found.append(np.column_stack((pairs, _agreement(small, pairs, zoom))))
+        give_memory_back()
     pairs_and_scores = np.concatenate(found)
     pairs, scores = pairs_and_scores[:, :2].astype(np.int64), pairs_and_scores[:, 2]
 
@@ -90,8 +100,10 @@ def _candidates(query: torch.Tensor, whole: torch.Tensor, *, later_only: bool) -
     def work(first: int) -> np.ndarray:
         rows = torch.arange(first, min(first + height, n))
         found = [(rows[:0], rows[:0], query[:0, 0])]
+        room = None
         for start in range(first if later_only else 0, n, width):
-            product = _product(rough.values[first : first + height], columns.values[start : start + width])
+            product = _product(rough.values[first : first + height], columns.values[start : start + width], room)
+            room = product if product.shape[1] == width else None  # new room for each would be scattered over the heap
             _hide(product, rows, start, later_only)
             near = product.amax(1) >= limit
             if near.any():
@@ -142,9 +154,12 @@ def _rounded(vectors: torch.Tensor) -> _Rounded:
     return _Rounded(values.to(torch.int8), unit, float((vectors - values * unit).norm(dim=1).max()) + 1e-5)
 
 
-def _product(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """(N, M) of rows (N, K) and (M, K)."""
-    return torch._int_mm(first, second.T) if first.dtype == torch.int8 else first @ second.T
+def _product(first: torch.Tensor, second: torch.Tensor, room: torch.Tensor | None) -> torch.Tensor:
+    """(N, M) of rows (N, K) and (M, K), in `room` where that fits."""
+    multiply = torch._int_mm if first.dtype == torch.int8 else torch.mm
+    if room is None or room.shape != (len(first), len(second)):
+        return multiply(first, second.T)
+    return multiply(first, second.T, out=room)
 
 
 def _hide(similar: torch.Tensor, rows: torch.Tensor, start: int, later_only: bool) -> None:
@@ -154,7 +169,7 @@ def _hide(similar: torch.Tensor, rows: torch.Tensor, start: int, later_only: boo
         similar.masked_fill_(columns <= rows[:, None] if later_only else columns == rows[:, None], -1)
 
 
-def _required(small: torch.Tensor, whole: torch.Tensor) -> float:
+def _required(small: Fetch, whole: torch.Tensor) -> float:
     """The agreement that this set asks for, whatever the resolution: where a picture agrees to 0.94 with its 20th neighbour,
     as among cells, 0.97 says nothing. A tenth of the sampled pictures come at least as near to their 20th neighbour as the
     value from which the distance to 1 is shortened to a quarter. 0 for fewer than 200 pictures, which have few pairs.
@@ -163,14 +178,17 @@ def _required(small: torch.Tensor, whole: torch.Tensor) -> float:
     if n < _MANY:
         return 0.0
     rows = torch.from_numpy(np.unique(np.linspace(0, n - 1, _SAMPLE).astype(np.int64)))
-    cosines = whole[rows] @ whole.T
-    _hide(cosines, rows, 0, later_only=False)
-    neighbour = cosines.topk(_RANK).indices[:, -1]
+    neighbours = []
+    for some in rows.split(20):
+        cosines = whole[some] @ whole.T
+        _hide(cosines, some, 0, later_only=False)
+        neighbours.append(cosines.topk(_RANK).indices[:, -1])
+    neighbour = torch.cat(neighbours)
     agreement = _agreement(small, torch.stack((rows, neighbour), 1).numpy(), 1.0)
     return 1 - _SHARE * (1 - float(np.quantile(agreement, 0.9)))
 
 
-def _agreement(small: torch.Tensor, pairs: np.ndarray, zoom: float) -> np.ndarray:
+def _agreement(small: Fetch, pairs: np.ndarray, zoom: float) -> np.ndarray:
     """float (M,): how well the first picture of each pair, moved and scaled, agrees with the second, -1 to 1.
 
     `zoom` is the share of the first that the second is taken to show, before that is improved.
@@ -178,7 +196,7 @@ def _agreement(small: torch.Tensor, pairs: np.ndarray, zoom: float) -> np.ndarra
 
     def work(start: int) -> np.ndarray:
         part = pairs[start : start + 1024]
-        first, second = small[part[:, 0]].float(), small[part[:, 1]].float()
+        first, second = small(part[:, 0]).float(), small(part[:, 1]).float()
         wanted, window = _spectrum(second, _FINE), _start(len(part), zoom)
         window = _aligned(F.avg_pool2d(first, 2), F.avg_pool2d(second, 2), window, steps=2)
         agreement = (_spectrum(_window(first, window), _FINE) * wanted).sum(1)
@@ -250,6 +268,6 @@ def _smooth(pictures: torch.Tensor) -> torch.Tensor:
     return (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 4
 
 
-def _in_parts(pictures: torch.Tensor, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    starts = range(0, len(pictures), 4096)
-    return torch.cat(list(in_threads(lambda k: work(pictures[k : k + 4096]), starts, at_once=1)))
+def _in_parts(small: Fetch, count: int, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    starts = range(0, count, _PART)
+    return torch.cat(list(in_threads(lambda k: work(small(np.arange(k, min(k + _PART, count)))), starts, at_once=1)))

@@ -281,11 +281,11 @@ class _ScanCache:
         return found
 
     def add(self, rows: Sequence[tuple[Stat | None, Record | None]]) -> None:
-        values = [
+        values = (
             (_key(stat), *stat[1:], r.sha256, r.pixels, r.height, r.width, r.channels, r.notes, r.format, *r.looks)
             for stat, r in rows
             if stat and r and r.reason is None
-        ]
+        )
         # a full disk must not stop the look itself
         with contextlib.suppress(sqlite3.DatabaseError), self._db:
             self._db.executemany(

@@ -28,7 +28,8 @@ from pellucid.model.zoo import Architecture, build
 Forward = Callable[[torch.Tensor], torch.Tensor]  # float32 (N, C, H, W) -> logits (N, K)
 
 FORMAT = 1
-_BATCH_PIXELS = 2**20  # of the input, a batch: keeps the maps of a large network near the processor
+# Of the input, a batch: on a processor its maps stay in the cache of the core that computes it.
+_BATCH_PIXELS, _BATCH_PIXELS_ELSEWHERE = 2**18, 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,8 @@ class Classifier:
         """
         if not len(pixels):
             return np.zeros((0, len(self.classes)), np.float32)
-        size = min(256, max(8, _BATCH_PIXELS // (self.contract.height * self.contract.width)))
+        most = _BATCH_PIXELS if self.device.type == "cpu" else _BATCH_PIXELS_ELSEWHERE
+        size = min(256, max(8, most // (self.contract.height * self.contract.width)))
         batches = np.array_split(pixels, -(-len(pixels) // size))
         was_training = self.module.training
         self.module.eval()

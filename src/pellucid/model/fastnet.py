@@ -91,9 +91,12 @@ class FastNet(nn.Module):
         their eigenvalues, and their negatives.
         """
         kernel = self.whiten.kernel_size
-        patches = pictures.float().unfold(2, kernel[0], 1).unfold(3, kernel[1], 1)  # (N, C, H', W', 2, 2)
-        patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2).flatten(1)  # (N * H' * W', C * 4)
-        values, vectors = torch.linalg.eigh(patches.T.double() @ patches.double() / len(patches))
+        squares, count = torch.zeros(1), 0
+        for some in pictures.float().split(100):  # copies every pixel four times
+            patches = some.unfold(2, kernel[0], 1).unfold(3, kernel[1], 1)  # (N, C, H', W', 2, 2)
+            patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2).flatten(1).double()  # (N * H' * W', C * 4)
+            squares, count = squares + patches.T @ patches, count + len(patches)
+        values, vectors = torch.linalg.eigh(squares / count)
         filters = (vectors / (values + _WHITENING_EPS).sqrt()).T.flip(0)  # rows, largest eigenvalue first
         filters = filters.float().reshape(-1, *self.whiten.weight.shape[1:])
         self.whiten.weight.copy_(torch.cat([filters, -filters]))

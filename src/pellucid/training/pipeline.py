@@ -108,13 +108,15 @@ def train(
         if not (pretrained and pretrained.mean):
             contract = with_statistics(contract, parts["train"])
         _tell_data(tell, dataset, manifest, remarks(pack.records), contract, why_contract)
+        contents = [record.sha256 for record in pack.records]
+        del pack  # its records are large
 
         architecture, why = choose_architecture(
             model_config.model, pretrained=pretrained, contract=contract, num_classes=len(dataset.classes),
             num_pictures=len(parts["train"]), config=train_config, seconds_left=_left(started, limit), device=device,
         )  # fmt: skip
         work = Work(
-            dataset, task, pack, parts, contract, architecture, pretrained, train_config, device, run, tell, started, limit,
+            dataset, task, contents, parts, contract, architecture, pretrained, train_config, device, run, tell, started, limit,
             model_config.freeze,
         )  # fmt: skip
         bare = work.bare_module()
@@ -198,7 +200,7 @@ def resume(
         work = Work(  # no limit: the number of steps stays the one that was planned
             dataset,
             task,
-            pack,
+            [record.sha256 for record in pack.records],
             parts,
             contract,
             architecture,
@@ -211,7 +213,9 @@ def resume(
             None,
             model_config.freeze,
         )
-        fit_and_save(work, recipe, checkpoint=checkpoint, seconds_before=content.get("seconds", 0.0))
+        fit_and_save(
+            work, recipe, checkpoint=checkpoint, seconds_before=content.get("seconds", 0.0), looked_at=content.get("looked_at")
+        )  # fmt: skip
     return run
 
 

@@ -23,6 +23,7 @@ from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
 from pellucid.data.loader import Pictures
 from pellucid.data.meaning import MeaningTest, meaning_tests
+from pellucid.data.pack import let_go
 from pellucid.data.policy import parse_policy
 from pellucid.data.task import CLASS, ONE_CLASS, Task
 from pellucid.device import autocast, describe_machine
@@ -157,6 +158,7 @@ def with_statistics(contract: PixelContract, pictures: Pictures) -> PixelContrac
     """The contract with mean and standard deviation of (at most 5,000) training pictures, per channel."""
     some = pictures.subset(5000, seed=0)
     pixels = some.pixels[some.indices].reshape(-1, contract.channels)
+    let_go(pictures.pixels)
     levels = np.arange(256) / 255
     shares = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T]) / len(pixels)
     mean = shares @ levels

@@ -20,9 +20,9 @@ from pellucid.config import TrainConfig
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
 from pellucid.data.loader import Pictures
-from pellucid.data.pack import Pack
+from pellucid.data.pack import let_go
 from pellucid.data.task import NUMBER, Task, conformal_margin
-from pellucid.device import seed_everything
+from pellucid.device import give_memory_back, seed_everything
 from pellucid.errors import RunError, StorageError, TrainingError
 from pellucid.evaluation.headline import headline
 from pellucid.model.classifier import Classifier
@@ -38,6 +38,8 @@ from pellucid.training.plan import fastest, measure_speed, plan_recipe
 from pellucid.training.transfer import HeadFit, fit_head
 
 _NO_TIME = "no time is left to train the last third of the network on"
+# Of the time limit, at most, for the figure on the validation part; but on so many pictures.
+_LAST_LOOK, _FEWEST_LOOKED_AT = 0.05, 1000
 _BEFORE = "before"  # name of the checkpoint that fine-tuning starts from
 
 
@@ -47,7 +49,7 @@ class Work:
 
     dataset: Dataset
     task: Task  # with what was fitted on the training part
-    pack: Pack
+    contents: list[str]  # SHA-256 of each picture's file, one a row of the pack
     parts: dict[str, Pictures]
     contract: PixelContract
     architecture: Architecture
@@ -77,19 +79,31 @@ class Work:
         return module
 
 
-def fit_and_save(work: Work, recipe: Recipe | None, *, checkpoint: Any = None, seconds_before: float = 0.0) -> None:
+def fit_and_save(
+    work: Work,
+    recipe: Recipe | None,
+    *,
+    checkpoint: Any = None,
+    seconds_before: float = 0.0,
+    looked_at: int | None = None,
+) -> None:
     """Fits the network by `recipe`, or without one only its last layer, and saves the classifier in the run.
 
-    `checkpoint` and `seconds_before` are of an earlier part of the same training. Raises TrainingError when the loss is no
+    `checkpoint`, `seconds_before` and `looked_at` (how many validation pictures the last figure is about; None: to be
+    chosen) are of an earlier part of the same training. Raises TrainingError when the loss is no
     longer a number, and StorageError; what was reached is saved either way.
     """
     run, tell = work.run, work.tell
     run.update(state="running")
+    let_go(work.parts["train"].pixels)  # which the preparations have read, and what they have freed
+    give_memory_back()
     module = work.new_module()
     deadline = None
     if work.limit is not None:
         deadline = work.started + work.limit - closing_seconds(work.limit)
-    fitted, before = None, None
+    fitted, before, valid = None, None, work.parts["validation"]
+    if looked_at:
+        valid = valid.subset(looked_at, seed=work.config.seed)
     with _interruptible() as should_stop, _told_how_to_go_on(run):
         if recipe is None:
             fitted = _fit_last_layer(work, module, deadline, should_stop)
@@ -105,6 +119,12 @@ def fit_and_save(work: Work, recipe: Recipe | None, *, checkpoint: Any = None, s
             module.load_state_dict(before.tensors)
         if recipe is not None:
             closing = _seconds_of_validation(work, module, recipe) if deadline else 0.0
+            if work.limit and not before and closing > _LAST_LOOK * work.limit:
+                valid = valid.subset(
+                    max(_FEWEST_LOOKED_AT, int(len(valid) * _LAST_LOOK * work.limit / closing)), seed=work.config.seed
+                )
+                closing *= len(valid) / len(work.parts["validation"])
+                run.update(looked_at=len(valid))
             if before:
                 closing *= 1 + finetune.MEANS
             result = fit(
@@ -127,7 +147,7 @@ def fit_and_save(work: Work, recipe: Recipe | None, *, checkpoint: Any = None, s
             mirror=_mirror(work, recipe),
         )  # fmt: skip
         classifier, summary["valid"] = _validated(
-            classifier, work.parts["validation"], work.dataset.targets(), fitted.logits if fitted else None
+            classifier, valid, work.dataset.targets(), fitted.logits if fitted else None
         )
         classifier.save(run.path / "model")
         summary["seconds"] = round(seconds_before + time.monotonic() - work.started, 2)
@@ -150,7 +170,7 @@ def _fit_last_layer(
     precision, _ = fastest(speed)
     return fit_head(
         module, work.parts["train"], work.parts["validation"], contract=work.contract,
-        contents=[record.sha256 for record in work.pack.records], weights=weights,
+        contents=work.contents, weights=weights,
         mirrored="flip" in work.config.augment.split(), num_classes=len(work.dataset.classes), device=work.device,
         precision=precision, balanced=work.config.class_weights == "balanced", seed=work.config.seed,
         on_event=work.tell, task=work.task, deadline=deadline, should_stop=should_stop,
@@ -213,8 +233,11 @@ def _validated(
 
 
 def _answers(classifier: Classifier, pictures: Pictures) -> np.ndarray:
-    parts = np.array_split(pictures.indices, -(-len(pictures) // 1024))
-    return np.concatenate([classifier.predict_proba(pictures.pixels[rows]) for rows in parts])
+    found = []
+    for rows in np.array_split(pictures.indices, -(-len(pictures) // 1024)):
+        found.append(classifier.predict_proba(pictures.pixels[rows]))
+        let_go(pictures.pixels)
+    return np.concatenate(found)
 
 
 def closing_seconds(limit: float) -> float:
