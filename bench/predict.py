@@ -3,7 +3,7 @@
     .venv/bin/python bench/predict.py [PICTURES]     or, in one line,     .venv/bin/python bench/run.py predict
 
 ResNet-50 (random weights: speed does not depend on them) and MobileNet v2 on the photographs of `clothing`, repeated to
-PICTURES files (512). The tensors are float32, batches of 32, and each engine is called as its documentation does, with all
+PICTURES files (2,048). The tensors are float32, batches of 32, and each engine is called as its documentation does, with all
 cores on one batch; the median of five rounds over 128 pictures. The folder is decoded, resized, answered and ranked, by the
 engine that `--engine auto` takes, a batch on each core.
 """
@@ -94,7 +94,7 @@ def _as_documented(classifier: Classifier, name: str) -> Callable[[torch.Tensor]
     return built.forward or built.module
 
 
-def measure(count: int = 512) -> list[Speed]:
+def measure(count: int = 2048) -> list[Speed]:
     torch.set_num_threads(2)
     found = []
     with tempfile.TemporaryDirectory() as place:
@@ -129,7 +129,7 @@ def _answering_nothing(classifier: Classifier) -> Classifier:
 
 
 def main() -> None:
-    rows = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 512)
+    rows = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 2048)
     print("| network | " + " | ".join(ENGINES) + " | predict, a folder | by | ratio | decoding alone |")
     print("|---|" + "--:|" * (len(ENGINES) + 1) + "---|--:|--:|")
     for row in rows:

@@ -90,13 +90,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 
 @contextmanager
-def workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
-    """Threads that each compute alone, one for each core: two batches on two cores take less time than two cores on one batch
-    after another. For another device than the processor it is one thread."""
+def workers(count: int | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Threads that each compute alone, by default one for each core: two batches on two cores take less time than two cores on
+    one batch after another."""
     import torch
 
-    before, count = torch.get_num_threads(), num_cpus() if device.type == "cpu" else 1
-    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count or num_cpus(), initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield pool
     finally:

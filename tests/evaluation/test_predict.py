@@ -125,7 +125,7 @@ def test_a_file_that_was_named_stays_and_says_what_it_is(
 def test_every_answer_is_that_of_its_own_picture(
     classifier: Classifier, draw: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, count: int
 ) -> None:
-    monkeypatch.setattr(predict, "_CHUNK", 3)
+    monkeypatch.setattr(type(classifier), "batch_size", 3)
     paths = [draw(f"{i}.png") for i in range(count)]
     if count > 2:
         paths[1].write_bytes(b"broken")  # what cannot be read must not shift the others

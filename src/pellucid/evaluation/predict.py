@@ -7,11 +7,12 @@ import glob
 import io
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -19,18 +20,19 @@ from PIL import Image
 from pellucid.data.contract import PixelContract
 from pellucid.data.decode import Picture, decode
 from pellucid.data.layout import only_pictures
-from pellucid.data.scan import in_threads
 from pellucid.data.sources import Folder, below
 from pellucid.data.task import ONE_CLASS
 from pellucid.data.wording import shown
+from pellucid.device import num_cpus, workers
 from pellucid.errors import DataError, PictureError
 from pellucid.evaluation.draw import draw_labels
 from pellucid.files import atomic_write, storage_errors
 from pellucid.model.classifier import Classifier
-from pellucid.model.engine import told, with_engine
+from pellucid.model.engine import PROBE, told, with_engine
 from pellucid.model.prediction import AnyPrediction, columns
 
-_CHUNK = 64  # pictures that are decoded while as many are answered
+_S = TypeVar("_S")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,36 +95,52 @@ def predict_files(
     progress: Callable[[int, int], None] | None = None,
     on_picture: Callable[[Answer, Picture], None] | None = None,
 ) -> Iterator[Answer]:
-    """One Answer a path, in order; the next pictures are decoded while these are answered.
+    """One Answer a path, in order. Every core reads, decodes and answers batches of its own.
 
     `engine` is one of `pellucid.model.engine`; `on_engine` is told in a sentence what was measured to choose it. `on_picture` is told each
     readable picture with its answer.
     """
-    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
-    with ThreadPoolExecutor(1) as ahead:
-        coming = [ahead.submit(_read_all, chunk, classifier.contract, on_picture is not None) for chunk in chunks[:1]]
-        for number, chunk in enumerate(chunks):
-            files = coming.pop().result()
-            coming = [
-                ahead.submit(_read_all, chunk, classifier.contract, on_picture is not None)
-                for chunk in chunks[number + 1 : number + 2]
-            ]
-            pixels = [file.pixels for file in files if isinstance(file, _File)]
-            if number == 0 and pixels:
-                classifier, trials = with_engine(classifier, engine, pixels=np.stack(pixels), count=len(paths))
-                if on_engine and trials:
-                    on_engine(told(trials))
-            probabilities = iter(classifier.predict_proba(np.stack(pixels)) if pixels else ())
-            for path, file in zip(chunk, files, strict=True):
-                if isinstance(file, _File):
-                    answer = Answer(str(path), classifier.rank(next(probabilities)), None, file.notes)
-                    if on_picture and file.picture:
-                        on_picture(answer, file.picture)
-                else:
-                    answer = Answer(str(path), None, file)
-                yield answer
+    keep = on_picture is not None
+    if engine != "auto" or len(paths) >= PROBE:
+        some = [f.pixels for path in paths[:PROBE] if isinstance(f := _read(path, classifier.contract, False), _File)]
+        pixels = np.stack(some) if some else np.zeros(0, np.uint8)
+        classifier, trials = with_engine(classifier, engine, pixels=pixels, count=len(paths))
+        if on_engine and trials:
+            on_engine(told(trials))
+
+    def answer(chunk: Sequence[Path]) -> list[tuple[Answer, Picture | None]]:
+        files = [_read(path, classifier.contract, keep) for path in chunk]
+        pixels = [file.pixels for file in files if isinstance(file, _File)]
+        probabilities = iter(classifier.predict_proba(np.stack(pixels)) if pixels else ())
+        return [
+            (Answer(str(path), classifier.rank(next(probabilities)), None, file.notes), file.picture)
+            if isinstance(file, _File)
+            else (Answer(str(path), None, file), None)
+            for path, file in zip(chunk, files, strict=True)
+        ]
+
+    chunks = [paths[start : start + classifier.batch_size] for start in range(0, len(paths), classifier.batch_size)]
+    with classifier.answering(), workers() as pool:
+        done = 0
+        for answers in map(answer, chunks) if len(chunks) == 1 else _ahead(pool, answer, chunks):
+            for found, picture in answers:
+                if on_picture and picture:
+                    on_picture(found, picture)
+                yield found
+            done += len(answers)
             if progress:
-                progress(number * _CHUNK + len(chunk), len(paths))
+                progress(done, len(paths))
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[_S], _T], tasks: Sequence[_S]) -> Iterator[_T]:
+    """The results in order, a few of them in advance: pictures that are kept must not fill the memory."""
+    coming: deque[Future[_T]] = deque()
+    for task in tasks:
+        coming.append(pool.submit(work, task))
+        if len(coming) > 2 * num_cpus():
+            yield coming.popleft().result()
+    while coming:
+        yield coming.popleft().result()
 
 
 def write_csv(file: Path, answers: Sequence[Answer], top: int, classifier: Classifier | None = None) -> None:
@@ -185,10 +203,6 @@ class _File:
     pixels: np.ndarray
     notes: tuple[str, ...]
     picture: Picture | None
-
-
-def _read_all(paths: Sequence[Path], contract: PixelContract, keep: bool) -> list[_File | str]:
-    return list(in_threads(lambda i: _read(paths[i], contract, keep), range(len(paths))))
 
 
 def _read(path: Path, contract: PixelContract, keep: bool) -> _File | str:

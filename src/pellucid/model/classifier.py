@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,16 +74,26 @@ class Classifier:
         """
         if not len(pixels):
             return np.zeros((0, len(self.classes)), np.float32)
+        batches = np.array_split(pixels, -(-len(pixels) // self.batch_size))
+        with self.answering():
+            if len(batches) == 1:
+                return self._batch(pixels)
+            with workers(None if self.device.type == "cpu" else 1) as pool:
+                return np.concatenate(list(pool.map(self._batch, batches)))
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures are best answered at once."""
         most = _BATCH_PIXELS if self.device.type == "cpu" else _BATCH_PIXELS_ELSEWHERE
-        size = min(256, max(8, most // (self.contract.height * self.contract.width)))
-        batches = np.array_split(pixels, -(-len(pixels) // size))
+        return min(256, max(8, most // (self.contract.height * self.contract.width)))
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While it answers, in one thread or several, the module is in evaluation mode."""
         was_training = self.module.training
         self.module.eval()
         try:
-            if len(batches) == 1:
-                return self._batch(pixels)
-            with workers(self.device) as pool:
-                return np.concatenate(list(pool.map(self._batch, batches)))
+            yield
         finally:
             self.module.train(was_training)
 
@@ -93,7 +104,7 @@ class Classifier:
             low, high = (None, None) if margin is None else (value - margin, value + margin)
             return NumberPrediction(self.classes[0], value, low, high, self.task.step)
         order = np.argsort(-probabilities, kind="stable")
-        labels, ranked = tuple(self.classes[i] for i in order), tuple(float(probabilities[i]) for i in order)
+        labels, ranked = tuple(map(self.classes.__getitem__, order.tolist())), tuple(probabilities[order].tolist())
         return (
             LabelsPrediction(labels, ranked, self.task.separator)
             if self.task.kind == LABELS

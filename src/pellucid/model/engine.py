@@ -29,7 +29,7 @@ from pellucid.model.classifier import Classifier, Forward
 
 REFERENCE = "torch fp32"
 TOLERANCE = 0.01  # of a probability
-_PROBE = 32  # pictures
+PROBE = 32  # pictures
 # Seconds that the reference would need for all pictures, from which on it pays to build and measure the engines (half a
 # minute for ResNet-50), and to take one that was measured before.
 _WORTH_MEASURING, _WORTH_USING = 60.0, 10.0
@@ -56,7 +56,7 @@ def told(trials: list[Trial]) -> str:
     )  # fmt: skip
     return (
         f"engine: {best.engine}, {best.speed:,.0f} pictures/s; probabilities within {best.difference:.1g} of full precision "
-        f"on {_PROBE} pictures. Others: {others}"
+        f"on {PROBE} pictures. Others: {others}"
     )
 
 
@@ -74,8 +74,8 @@ def with_engine(classifier: Classifier, name: str, *, pixels: np.ndarray, count:
         if name not in _BUILD:
             raise ConfigError(f"There is no engine '{name}'. There are: auto, {REFERENCE}, {', '.join(_BUILD)}.")
         return replace(classifier, forward=_built(classifier, name, _folder(classifier))), []
-    pixels = pixels[:_PROBE]
-    if len(pixels) < _PROBE:
+    pixels = pixels[:PROBE]
+    if len(pixels) < PROBE:
         return classifier, []
     expected, speed = _timed(classifier, pixels)
     try:

@@ -95,7 +95,7 @@ def look(
             return seen.clamp(-65504, 65504).half().cpu().numpy()  # what float16 can hold
 
         kept, last = 0, -math.inf
-        with workers(device) as pool:
+        with workers(None if device.type == "cpu" else 1) as pool:
             for step, (chosen, seen) in enumerate(zip(batches, pool.map(see, batches), strict=True), 1):
                 values[chosen], done[chosen] = seen, True
                 now, stop = time.monotonic(), should_stop()
