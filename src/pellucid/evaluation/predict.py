@@ -24,6 +24,7 @@ from pellucid.data.sources import Folder, below
 from pellucid.data.task import ONE_CLASS
 from pellucid.data.wording import shown
 from pellucid.errors import DataError, PictureError
+from pellucid.evaluation.caution import Caution
 from pellucid.evaluation.draw import draw_labels
 from pellucid.files import atomic_write, storage_errors
 from pellucid.model.classifier import Classifier
@@ -88,6 +89,7 @@ def predict_files(
     classifier: Classifier,
     paths: Sequence[Path],
     *,
+    caution: Caution | None = None,
     engine: str = "auto",
     on_engine: Callable[[str], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -95,6 +97,7 @@ def predict_files(
 ) -> Iterator[Answer]:
     """One Answer a path, in order; the next pictures are decoded while these are answered.
 
+    `caution` says when to keep silent, and what else to say than one answer.
     `engine` is one of `pellucid.model.engine`; `on_engine` is told in a sentence what was measured to choose it. `on_picture` is told each
     readable picture with its answer.
     """
@@ -112,10 +115,10 @@ def predict_files(
                 classifier, trials = with_engine(classifier, engine, pixels=np.stack(pixels), count=len(paths))
                 if on_engine and trials:
                     on_engine(told(trials))
-            probabilities = iter(classifier.predict_proba(np.stack(pixels)) if pixels else ())
+            predictions = iter(_predictions(classifier, np.stack(pixels), caution) if pixels else ())
             for path, file in zip(chunk, files, strict=True):
                 if isinstance(file, _File):
-                    answer = Answer(str(path), classifier.rank(next(probabilities)), None, file.notes)
+                    answer = Answer(str(path), next(predictions), None, file.notes)
                     if on_picture and file.picture:
                         on_picture(answer, file.picture)
                 else:
@@ -125,11 +128,19 @@ def predict_files(
                 progress(number * _CHUNK + len(chunk), len(paths))
 
 
-def write_csv(file: Path, answers: Sequence[Answer], top: int, classifier: Classifier | None = None) -> None:
+def write_csv(
+    file: Path,
+    answers: Sequence[Answer],
+    top: int,
+    classifier: Classifier | None = None,
+    caution: Caution | None = None,
+) -> None:
     """path, the cells of the prediction (label_1, probability_1, ... for classes), error: one row an answer."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    header = columns(ONE_CLASS, (), top) if classifier is None else columns(classifier.task, classifier.classes, top)
+    header = columns(ONE_CLASS, (), top) if classifier is None else columns(
+        classifier.task, classifier.classes, top, caution.columns if caution else ()
+    )  # fmt: skip
     writer.writerow(["path", *header, "error"])
     for answer in answers:
         cells = answer.prediction.cells(top) if answer.prediction else []
@@ -137,6 +148,13 @@ def write_csv(file: Path, answers: Sequence[Answer], top: int, classifier: Class
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(file, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _predictions(classifier: Classifier, pixels: np.ndarray, caution: Caution | None) -> list[AnyPrediction]:
+    logits = classifier.predict_logits(pixels)
+    probabilities = classifier.answers(logits)
+    predictions = [classifier.rank(row) for row in probabilities]
+    return caution(predictions, logits.numpy(), probabilities) if caution else predictions
 
 
 class Drawer:
@@ -176,6 +194,14 @@ def drawn_channels(channels: int) -> str:
     return (
         f"channel 1 of {channels}, as grey" if channels < 3 else f"channels 1, 2, 3 of {channels}, as red, green, blue"
     )
+
+
+def readable_pixels(paths: Sequence[Path], contract: PixelContract) -> Iterator[np.ndarray]:
+    """uint8 (n, H, W, C) of the files that can be read, a chunk at a time."""
+    for start in range(0, len(paths), _CHUNK):
+        files = _read_all(paths[start : start + _CHUNK], contract, keep=False)
+        if pixels := [file.pixels for file in files if isinstance(file, _File)]:
+            yield np.stack(pixels)
 
 
 @dataclass(frozen=True, eq=False)
