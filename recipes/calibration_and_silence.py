@@ -41,7 +41,19 @@ def main(paths: list[str]) -> None:
         labels = classifier.task.encode([row["label"] for row in used], classifier.classes)
         print(f"\n{path}: accuracy {np.mean(logits.argmax(1).numpy() == labels):.4f}, n {len(labels):,}")
         rows = np.array([split(classifier, logits, labels, seed) for seed in range(SPLITS)])
-        names = ("ECE before", "ECE after", "accuracy", "same answers", "answered", "mistakes", "above", "LAC", "LAC size", "APS", "APS size")
+        names = (
+            "ECE before",
+            "ECE after",
+            "accuracy",
+            "same answers",
+            "answered",
+            "mistakes",
+            "above",
+            "LAC",
+            "LAC size",
+            "APS",
+            "APS size",
+        )
         for name, column in zip(names, rows.T, strict=True):
             print(f"  {name:<13} mean {np.nanmean(column):.4f}   {np.nanmin(column):.4f} to {np.nanmax(column):.4f}")
 

@@ -149,7 +149,9 @@ def test_silence_sets_and_flags_reach_every_kind_of_output(home: Path, tmp_path:
 
 def test_on_the_command_line(home: Path) -> None:
     some = [str(path) for path in find_pictures([home / "photos" / "1"])[:5]]
-    done = CliRunner().invoke(app, ["predict", str(home / "run"), *some, "--abstain", "0.0001", "--sets", "0.9", "--json"])
+    done = CliRunner().invoke(
+        app, ["predict", str(home / "run"), *some, "--abstain", "0.0001", "--sets", "0.9", "--json"]
+    )
     assert done.exit_code == 0, done.output
     assert [row["answer"] for row in json.loads(done.stdout)] == ["not sure"] * 5
     assert "cannot promise that at most 0.01 % of the answers are wrong" in done.stderr

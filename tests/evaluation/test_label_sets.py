@@ -65,7 +65,9 @@ def test_the_promised_coverage_holds_in_twenty_splits(method: str) -> None:
         rows = np.random.default_rng(seed).permutation(3000)
         fit, test = rows[:1000], rows[1000:]
         score = measure_sets(find_rule(p[fit], labels[fit], 0.9, method), p[test], labels[test])
-        assert score.coverage.value >= binom.ppf(0.0005, 2000, 0.9) / 2000 - 0.03  # the rule itself varies with its 1,000
+        assert (
+            score.coverage.value >= binom.ppf(0.0005, 2000, 0.9) / 2000 - 0.03
+        )  # the rule itself varies with its 1,000
         held.append(score.coverage.value)
     assert np.mean(held) >= 0.9 - 0.01
     assert np.mean(held) <= (0.91 if method == "lac" else 0.97)

@@ -115,7 +115,9 @@ def classifier() -> Classifier:
     return Classifier(module, ("a", "b", "c"), PixelContract(height=8, width=8, channels=1), architecture)
 
 
-def test_the_calibrated_probability_is_what_every_door_says_and_is_saved(classifier: Classifier, tmp_path: Path) -> None:
+def test_the_calibrated_probability_is_what_every_door_says_and_is_saved(
+    classifier: Classifier, tmp_path: Path
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1), np.uint8)
     logits = classifier.predict_logits(pixels).double().numpy()
     soft = replace(classifier, calibration=Calibration((0.5, 1.0, 1.0), (0.0, 0.0, 1.0), 80))
@@ -127,7 +129,9 @@ def test_the_calibrated_probability_is_what_every_door_says_and_is_saved(classif
     loaded = load(tmp_path)
     for door in (soft, loaded):
         np.testing.assert_allclose(door.predict_proba(pixels), expected, atol=1e-5)
-        assert dict(door.predict(pixels[0]).top(3)) == pytest.approx(dict(zip("abc", expected[0], strict=True)), abs=1e-5)
+        assert dict(door.predict(pixels[0]).top(3)) == pytest.approx(
+            dict(zip("abc", expected[0], strict=True)), abs=1e-5
+        )
     assert loaded.calibration == soft.calibration
     assert loaded.validation is not None
     for name in ("logits", "targets", "groups"):

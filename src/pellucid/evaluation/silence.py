@@ -51,7 +51,11 @@ class Threshold:
                 f"at least {_fewest(self.level):,} answers without a mistake, or more with some{self._takes_groups()}. So it is "
                 "silent on every picture. Allow more mistakes, or train with a larger validation part."
             )
-        when = f"when it is {_confidence(self.value)} sure or more, and is silent below" if self.value else "for every picture"
+        when = (
+            f"when it is {_confidence(self.value)} sure or more, and is silent below"
+            if self.value
+            else "for every picture"
+        )
         return (
             f"It answers {when}. Of its answers at most {share} "
             f"are wrong, on new pictures of the same kind as the validation part; this promise rests on {self._rests_on()} "
