@@ -29,24 +29,24 @@ def true_error(threshold: Threshold, too_sure: float = 0.0) -> float:
 @pytest.mark.parametrize("too_sure", [0.0, 0.2])
 @pytest.mark.parametrize("level", [0.02, 0.05, 0.1])
 def test_the_promise_is_broken_as_rarely_as_it_says(level: float, too_sure: float) -> None:
-    found = [find_threshold(*answers(1000, seed=seed, too_sure=too_sure), level) for seed in range(300)]
+    found = [find_threshold(*answers(1000, seed=seed, too_sure=too_sure), level) for seed in range(150)]
     broken = sum(true_error(threshold, too_sure) > level for threshold in found)
-    assert broken <= binom.ppf(0.999, 300, DELTA)
+    assert broken <= binom.ppf(0.999, 150, DELTA)
     plain = 0  # negative control: the lowest threshold that looks good enough breaks the promise far more often
-    for seed in range(300):
+    for seed in range(150):
         p, labels = answers(1000, seed=seed, too_sure=too_sure)
         order = np.argsort(-p.max(1))
         error = np.cumsum(labels[order]) / np.arange(1, 1001)
         good = np.flatnonzero(error <= level)
         value = p.max(1)[order][good[-1]] if good.size else math.inf
         plain += true_error(Threshold(level, value, 1000, 1, 0), too_sure) > level
-    assert plain > binom.ppf(0.999, 300, DELTA)
+    assert plain > binom.ppf(0.999, 150, DELTA)
 
 
 def test_it_answers_nearly_as_often_as_it_could() -> None:
     p, labels = answers(5000, seed=0)
     threshold = find_threshold(p, labels, 0.05)
-    assert 0.04 < true_error(threshold) <= 0.05
+    assert 0.035 < true_error(threshold) <= 0.05
     assert (threshold.n, threshold.answered) == (5000, int((p.max(1) >= threshold.value).sum()))
     assert threshold.wrong == int((labels[p.max(1) >= threshold.value] == 1).sum())
 
@@ -76,17 +76,17 @@ def test_where_nothing_can_be_promised_it_is_silent_on_all() -> None:
 def test_groups_that_err_together_make_it_more_careful() -> None:
     rng = np.random.default_rng(0)
     broken = {True: 0, False: 0}
-    for _ in range(100):  # 30 patients of 50 pictures; each has its own share of mistakes, 0.06 on average
-        share = rng.beta(0.5, 0.5 / 0.06 - 0.5, 30)
-        groups = np.repeat(np.arange(30), 50)
-        labels = (rng.random(1500) < share[groups]).astype(int)
-        p = np.tile([[0.99, 0.01]], (1500, 1))
+    for _ in range(100):  # 30 patients of 200 pictures; each has its own share of mistakes, 0.051 on average
+        share = rng.beta(1, 1 / 0.051 - 1, 30)
+        groups = np.repeat(np.arange(30), 200)
+        labels = (rng.random(6000) < share[groups]).astype(int)
+        p = np.tile([[0.99, 0.01]], (6000, 1))
         for known in broken:
             threshold = find_threshold(p, labels, 0.05, groups=groups if known else None)
             broken[known] += math.isfinite(threshold.value)
     assert broken[True] <= binom.ppf(0.999, 100, DELTA)
     assert broken[False] > binom.ppf(0.999, 100, DELTA)  # negative control
-    few = find_threshold(p[:400], np.zeros(400, int), 0.05, groups=groups[:400])
+    few = find_threshold(p[:1800], np.zeros(1800, int), 0.05, groups=groups[:1800])
     assert few.value == math.inf
     assert "from 10 groups or more" in str(few)
 

@@ -34,7 +34,7 @@ def test_the_temperature_is_that_of_scikit_learn_and_of_the_truth(temperature: f
     from sklearn.frozen import FrozenEstimator
     from sklearn.linear_model import LogisticRegression
 
-    if "temperature" not in str(CalibratedClassifierCV._parameter_constraints["method"]):
+    if not any("temperature" in c.options for c in CalibratedClassifierCV._parameter_constraints["method"]):
         pytest.skip("this scikit-learn has no temperature scaling")
     logits, labels = honest(4000, temperature=temperature)
     found = fit_calibration(ONE_CLASS, logits, labels)

@@ -39,7 +39,7 @@ class SetRule:
         """The promise in words."""
         share = f"{100 * self.coverage:g} %"
         if not math.isfinite(self.limit):
-            few = math.ceil(self.coverage / (1 - self.coverage))
+            few = math.ceil(round(self.coverage / (1 - self.coverage), 6))
             return (
                 f"Label sets for {share} need at least {few:,} validation pictures, and there are {self.n:,}: every set holds all "
                 "classes."

@@ -97,7 +97,7 @@ def _fit(task: Task, z: torch.Tensor, truth: torch.Tensor, *, each: bool) -> tup
     offset = torch.zeros(width if task.kind == CLASS else 1, dtype=torch.float64)
     offset.requires_grad_(each and task.kind == CLASS)
     learned = [log_scale, offset] if offset.requires_grad else [log_scale]
-    optimizer = torch.optim.LBFGS(learned, max_iter=100, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(learned, max_iter=40, tolerance_change=1e-7, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
