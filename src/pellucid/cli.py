@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_type_hints  # noqa: E402
 
 import typer  # noqa: E402
 
-from pellucid.config import METRICS, DataConfig, ModelConfig, TrainConfig  # noqa: E402
+from pellucid.config import METRICS, CautionConfig, DataConfig, ModelConfig, TrainConfig  # noqa: E402
 from pellucid.errors import PellucidError  # noqa: E402
 from pellucid.terminal import TrainingScreen, harmless, progress, say  # noqa: E402
 
@@ -110,7 +110,7 @@ def _flag(config: type, name: str) -> inspect.Parameter:
     field = next(f for f in fields(config) if f.name == name)
     assert field.default is not MISSING
     choices = field.metadata["choices"]
-    group = {DataConfig: "Data", ModelConfig: "Network", TrainConfig: "Training"}.get(config)
+    group = {DataConfig: "Data", ModelConfig: "Network", TrainConfig: "Training", CautionConfig: "Caution"}.get(config)
     option = typer.Option(help=field.metadata["help"], rich_help_panel=group)
     hint = get_type_hints(config)[name]
     if choices:
@@ -244,6 +244,17 @@ def evaluate(
     run: RunPath,
     data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Other labelled pictures.")] = None,
     split: Annotated[str, typer.Option(help="Which part to measure on: test, validation or train.")] = "test",
+    abstain: Annotated[
+        float | None,
+        typer.Option(help="Measure silence that keeps mistakes below this share of the answers.  [default: 0.05]"),
+    ] = None,
+    sets: Annotated[
+        float | None, typer.Option(help="Measure label sets that hold the true class this often.  [default: 0.9]")
+    ] = None,
+    unlike: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of other things, to measure how well they are told; may be repeated."),
+    ] = None,
     engine: Engine = "auto",
     as_json: Json = False,
 ) -> None:
@@ -251,13 +262,17 @@ def evaluate(
     from pellucid.evaluation.measure import evaluate as measure
 
     with progress("reading pictures") as show:
-        evaluation = measure(run, data, split=split, engine=engine, on_engine=say, progress=show)
+        evaluation = measure(
+            run, data, split=split, abstain=abstain, sets=sets, unlike=unlike or (), engine=engine, on_engine=say, progress=show
+        )  # fmt: skip
     report = run / "reports" / f"{evaluation.split}.html"
     _print(evaluation.to_dict() | {"report": str(report)}, as_json, f"{evaluation}\n\nreport  {report}")
 
 
 @app.command()
+@_with_settings(CautionConfig)
 def predict(
+    settings: dict[str, Any],
     run: Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder, or a network's name with --weights.")],
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, or patterns in quotes.")],
     top: Annotated[int, typer.Option(min=1, help="How many labels a picture.")] = 3,
@@ -271,10 +286,12 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Answer for pictures: classes, labels or a number; a file that cannot be read gets an error row and the rest goes on."""
+    from pellucid.evaluation.caution import make_caution
     from pellucid.evaluation.predict import Drawer, drawn_channels, find_pictures, predict_files, write_csv
     from pellucid.model.pretrained import open_classifier
 
     classifier = open_classifier(run, weights=weights, labels=labels)
+    caution = make_caution(classifier, **settings)
     if weights:
         say(f"{classifier.architecture}: {classifier.weights['origin']}; pictures become {classifier.contract}")
     top = min(top, len(classifier.classes))
@@ -282,14 +299,17 @@ def predict(
     with progress("predicting") as show:
         drawer = Drawer(draw, top) if draw else None
         found = predict_files(
-            classifier, files, engine=engine, on_engine=say, progress=show, on_picture=drawer
+            classifier, files, caution=caution, engine=engine, on_engine=say, progress=show, on_picture=drawer
         )  # fmt: skip
         answers = list(found)
     if csv:
-        write_csv(csv, answers, top, classifier)
+        write_csv(csv, answers, top, classifier, caution)
     lines = [answer.line(top) for answer in answers]
     if draw and (drawn := drawn_channels(classifier.contract.channels)):
         lines.append(f"The drawings show {drawn}.")
+    for promise in caution.promises():
+        say(promise)
+    lines.extend(caution.counts([answer.prediction for answer in answers]))
     failed = sum(a.error is not None for a in answers)
     if failed:
         lines.append(f"{failed:,} of {len(answers):,} files could not be read.")

@@ -34,6 +34,30 @@ METRICS = {
 }  # in words
 
 
+LABEL_SETS = ("lac", "aps")
+
+
+@dataclass(frozen=True)
+class CautionConfig:
+    """When to keep silent, and what else to say than one answer."""
+
+    abstain: float | None = _option(
+        None, "Be wrong in at most this share of the answers, like 0.05: say 'not sure' where that cannot be promised."
+    )
+    sets: float | None = _option(
+        None, "Name the classes that may be the true one: sets that hold it for this share of the pictures, like 0.9."
+    )
+    set_method: str = _option(
+        "lac", "How sets are made: lac, the smallest ones; aps, larger ones for hard pictures.", LABEL_SETS
+    )
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        for flag, value, example in (("--abstain", self.abstain, "0.05"), ("--sets", self.sets, "0.9")):
+            if value is not None and not 0 < value < 1:
+                raise ConfigError(f"{flag} is {value:g}; expected a share between 0 and 1, like {example}.")
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """How to read the data set, split it and turn it into pixels."""

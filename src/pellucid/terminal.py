@@ -87,6 +87,9 @@ class TrainingScreen:
         self._bar.say(f"fine-tuning, in validation: {scores}")
         self._bar.say(f"kept: {event['what']}; chosen on the validation pictures, so their figure flatters it a little")
 
+    def _on_calibration(self, event: dict[str, Any]) -> None:
+        self._bar.say(event["text"])
+
     def _on_resumed(self, event: dict[str, Any]) -> None:
         self._bar.say(f"going on from step {event['step']:,}")
 

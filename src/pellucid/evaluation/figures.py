@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pellucid.evaluation.intervals import Interval
 from pellucid.evaluation.metrics import CalibrationBin, Evaluation
+from pellucid.evaluation.silence import RiskCoverage, Silence
 from pellucid.evaluation.text import shorten
 
 MAX_CLASSES = 50  # a figure shows at most so many; beyond, the weakest ones
@@ -174,7 +175,9 @@ def interval_plot(rows: Sequence[tuple[str, int, Interval]], line: float, name: 
         return _svg(figure, name)
 
 
-def calibration_plot(bins: Sequence[CalibrationBin], *, says: str = "says it is sure", is_so: str = "is right") -> str:
+def calibration_plot(
+    bins: Sequence[CalibrationBin], *, says: str = "says it is sure", is_so: str = "is right", name: str = "calibration"
+) -> str:
     """How often it is right against how sure it says it is; a dot's area grows with its pictures."""
     with _style():
         figure = Figure(figsize=(3.4, 3.2), layout="constrained")
@@ -187,7 +190,26 @@ def calibration_plot(bins: Sequence[CalibrationBin], *, says: str = "says it is 
             axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.grid(color=_FAINT, alpha=0.25, linewidth=0.6)
         axes.set(xlabel=says, ylabel=is_so, aspect="equal", xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
-        return _svg(figure, "calibration")
+        return _svg(figure, name)
+
+
+def risk_coverage_plot(curve: RiskCoverage, silence: Silence | None) -> str:
+    """The share of wrong answers against the share of pictures that are answered, the surest first; a dot where `silence` ends."""
+    n = len(curve.error)
+    shown = np.unique(np.linspace(0, n - 1, min(n, 400)).astype(int))
+    with _style():
+        figure = Figure(figsize=(4.4, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axhline(curve.error[-1], color=_FAINT, linewidth=0.8, linestyle=":")
+        axes.plot((shown + 1) / n, curve.error[shown], color=_ACCENT)
+        if silence and silence.answered:
+            axes.plot(silence.answered / n, silence.error.value, "o", color=_SECOND, markersize=6)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        axes.grid(color=_FAINT, alpha=0.25, linewidth=0.6)
+        axes.set(xlabel="answers, the surest first", ylabel="wrong", xlim=(-0.02, 1.02))
+        axes.set_ylim(bottom=0, top=max(1.15 * float(curve.error[shown[shown >= n // 20]].max()), 0.01))
+        return _svg(figure, "risk")
 
 
 def scatter_plot(truth: np.ndarray, answers: np.ndarray, name: str, margin: float | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from pellucid.evaluation.metrics import (
 )
 from pellucid.evaluation.text import counted, percent, printable, shorten
 from pellucid.model.prediction import THRESHOLD
+
+if TYPE_CHECKING:
+    from pellucid.evaluation.confidence import Confidence
 
 _NAME = 32
 _MAX_IN_TABLE = 30
@@ -71,6 +74,7 @@ class LabelsEvaluation:
     worst: tuple[Mistake, ...]
     interval_method: str
     notes: tuple[str, ...]
+    confidence: Confidence | None = None
 
     @property
     def num_right(self) -> int:
@@ -102,6 +106,7 @@ class LabelsEvaluation:
             "ece": self.ece,
             "calibration": [asdict(b) for b in self.calibration],
             "baseline": dict(self.baseline),
+            "confidence": self.confidence and self.confidence.to_dict(),
             "worst": [asdict(mistake) for mistake in self.worst],
             "notes": list(self.notes),
         }

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
+from pellucid.config import CautionConfig
 from pellucid.data.dataset import Dataset, open_dataset
 from pellucid.data.manifest import SPLITS, USED
 from pellucid.data.pack import open_pack
@@ -19,10 +21,12 @@ from pellucid.data.scan import Progress, Record
 from pellucid.data.task import CLASS, LABELS, NUMBER
 from pellucid.data.wording import counted, rounded, shown, some
 from pellucid.errors import DataError, nearest
+from pellucid.evaluation.caution import validated
+from pellucid.evaluation.confidence import measure_confidence
 from pellucid.evaluation.labels import LabelsEvaluation, evaluate_labels
 from pellucid.evaluation.metrics import Evaluation, evaluate_predictions
 from pellucid.evaluation.number import NumberEvaluation, evaluate_numbers
-from pellucid.evaluation.predict import as_image, drawn_channels
+from pellucid.evaluation.predict import as_image, drawn_channels, find_pictures, readable_pixels
 from pellucid.evaluation.report import render_report
 from pellucid.files import atomic_write, storage_errors, write_json
 from pellucid.model.classifier import Classifier, load
@@ -54,6 +58,9 @@ def evaluate(
     data: str | Path | Dataset | None = None,
     *,
     split: str = "test",
+    abstain: float | None = None,
+    sets: float | None = None,
+    unlike: Sequence[str | Path] = (),
     engine: str = "auto",
     on_engine: Callable[[str], None] | None = None,
     progress: Progress | None = None,
@@ -61,12 +68,17 @@ def evaluate(
     """Measures the classifier of `run` on a split of its own pictures, or on other labelled pictures `data`.
 
     Writes reports/NAME.json and NAME.html into the run, NAME being the split or the name of `data`.
+    `abstain` (0.05 when None): the share of answers that may be wrong; `sets` (0.9): how often label sets hold the true class;
+    `unlike`: folders of pictures of other kinds, which it should tell from these.
     `engine` is one of `pellucid.model.engine`; `on_engine` is told in a sentence what was measured to choose it.
     Raises RunError when there is no classifier, DataError when there is nothing to measure on.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     content = run.read()
+    CautionConfig(abstain=abstain, sets=sets)
     classifier = load(run.path)
+    validated(classifier, {"--abstain": abstain, "--sets": sets, "--unlike": unlike})  # before any picture is looked at
+    others = {str(folder): find_pictures([folder]) for folder in unlike}
     if data is None:
         chosen, name = _own_split(run, content, classifier, split), split
     else:
@@ -85,11 +97,18 @@ def evaluate(
     classifier, trials = with_engine(classifier, engine, pixels=some, count=len(chosen.rows))
     if on_engine and trials:
         on_engine(told(trials))
-    probabilities = np.concatenate([
-        classifier.predict_proba(pack.pixels[rows])
+    logits = torch.cat([
+        classifier.predict_logits(pack.pixels[rows])
         for rows in np.array_split(chosen.rows, -(-len(chosen.rows) // _BATCH))
     ])  # fmt: skip
+    probabilities = classifier.answers(logits)
     evaluation = _evaluation(run, classifier, chosen, probabilities, name)
+    confidence = measure_confidence(
+        classifier, logits, chosen.labels, groups=chosen.groups, abstain=abstain, sets=sets,
+        unlike={folder: _logits_of(classifier, folder, files) for folder, files in others.items()},
+    )  # fmt: skip
+    if not isinstance(evaluation, NumberEvaluation):
+        evaluation = replace(evaluation, confidence=confidence)
     seen = () if data is None else _seen_in_training(run, [pack.records[i].sha256 for i in chosen.rows])
     evaluation = replace(evaluation, notes=(*seen, *chosen.notes, *evaluation.notes))
     _write_report(run, content, classifier, chosen, probabilities, evaluation, name)
@@ -121,6 +140,14 @@ def _evaluation(run: Run, classifier: Classifier, chosen: _Chosen, answers: np.n
         chosen.labels, answers, classes[0], paths=paths, groups=chosen.groups, split=name, training=training,
         margin=task.margin,
     )  # fmt: skip
+
+
+def _logits_of(classifier: Classifier, folder: str, files: Sequence[Path]) -> torch.Tensor:
+    """Of those files that can be read, whatever they show."""
+    parts = [classifier.predict_logits(pixels) for pixels in readable_pixels(files, classifier.contract)]
+    if not parts:
+        raise DataError(f"No picture of --unlike '{folder}' can be read by this classifier. Give a folder of others.")
+    return torch.cat(parts)
 
 
 def _own_split(run: Run, content: dict[str, Any], classifier: Classifier, split: str) -> _Chosen:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from pellucid.evaluation.intervals import (
     wilson,
 )
 from pellucid.evaluation.text import counted, printable, shorten, table, verdict
+
+if TYPE_CHECKING:
+    from pellucid.evaluation.confidence import Confidence
 
 NUM_CALIBRATION_BINS = 15  # Guo et al. 2017, arXiv 1706.04599
 MAX_WORST = 24
@@ -73,6 +76,7 @@ class Evaluation:
     holds the wrong pictures, most confident first; `calibration` the occupied ones of 15 equal-width bins of
     confidence. `interval_method` made the intervals of accuracy and recall: "wilson", "bootstrap over 30
     groups", or "wilson over 30 groups" where resampling shows no variation. Macro-F1 is always resampled.
+    `confidence` says whether its probabilities can be believed, and when it should keep silent.
     """
 
     split: str
@@ -88,6 +92,7 @@ class Evaluation:
     worst: tuple[Mistake, ...]
     interval_method: str
     notes: tuple[str, ...]
+    confidence: Confidence | None = None
 
     @property
     def num_right(self) -> int:
@@ -123,6 +128,7 @@ class Evaluation:
             "ece": self.ece,
             "calibration": [asdict(b) for b in self.calibration],
             "baseline": {name: dict(content) for name, content in self.baseline.items()},
+            "confidence": self.confidence and self.confidence.to_dict(),
             "worst": [asdict(mistake) for mistake in self.worst],
             "notes": list(self.notes),
         }

@@ -25,12 +25,14 @@ from pellucid.data.task import ONE_CLASS
 from pellucid.data.wording import shown
 from pellucid.device import num_cpus, workers
 from pellucid.errors import DataError, PictureError
+from pellucid.evaluation.caution import Caution
 from pellucid.evaluation.draw import draw_labels
 from pellucid.files import atomic_write, storage_errors
 from pellucid.model.classifier import Classifier
 from pellucid.model.engine import PROBE, told, with_engine
 from pellucid.model.prediction import AnyPrediction, columns
 
+_AT_ONCE = 64  # pictures
 _S = TypeVar("_S")
 _T = TypeVar("_T")
 
@@ -90,6 +92,7 @@ def predict_files(
     classifier: Classifier,
     paths: Sequence[Path],
     *,
+    caution: Caution | None = None,
     engine: str = "auto",
     on_engine: Callable[[str], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -97,6 +100,7 @@ def predict_files(
 ) -> Iterator[Answer]:
     """One Answer a path, in order. Every core reads, decodes and answers batches of its own.
 
+    `caution` says when to keep silent, and what else to say than one answer.
     `engine` is one of `pellucid.model.engine`; `on_engine` is told in a sentence what was measured to choose it. `on_picture` is told each
     readable picture with its answer.
     """
@@ -111,15 +115,15 @@ def predict_files(
     def answer(chunk: Sequence[Path]) -> list[tuple[Answer, Picture | None]]:
         files = [_read(path, classifier.contract, keep) for path in chunk]
         pixels = [file.pixels for file in files if isinstance(file, _File)]
-        probabilities = iter(classifier.predict_proba(np.stack(pixels)) if pixels else ())
+        predictions = iter(_predictions(classifier, np.stack(pixels), caution) if pixels else ())
         return [
-            (Answer(str(path), classifier.rank(next(probabilities)), None, file.notes), file.picture)
+            (Answer(str(path), next(predictions), None, file.notes), file.picture)
             if isinstance(file, _File)
             else (Answer(str(path), None, file), None)
             for path, file in zip(chunk, files, strict=True)
         ]
 
-    chunks = [paths[start : start + classifier.batch_size] for start in range(0, len(paths), classifier.batch_size)]
+    chunks = _chunks(paths, classifier.batch_size)
     with classifier.answering(), workers() as pool:
         done = 0
         for answers in map(answer, chunks) if len(chunks) == 1 else _ahead(pool, answer, chunks):
@@ -130,6 +134,10 @@ def predict_files(
             done += len(answers)
             if progress:
                 progress(done, len(paths))
+
+
+def _chunks(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
+    return [paths[start : start + size] for start in range(0, len(paths), size)]
 
 
 def _ahead(pool: ThreadPoolExecutor, work: Callable[[_S], _T], tasks: Sequence[_S]) -> Iterator[_T]:
@@ -143,11 +151,19 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[_S], _T], tasks: Sequence[_
         yield coming.popleft().result()
 
 
-def write_csv(file: Path, answers: Sequence[Answer], top: int, classifier: Classifier | None = None) -> None:
+def write_csv(
+    file: Path,
+    answers: Sequence[Answer],
+    top: int,
+    classifier: Classifier | None = None,
+    caution: Caution | None = None,
+) -> None:
     """path, the cells of the prediction (label_1, probability_1, ... for classes), error: one row an answer."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    header = columns(ONE_CLASS, (), top) if classifier is None else columns(classifier.task, classifier.classes, top)
+    header = columns(ONE_CLASS, (), top) if classifier is None else columns(
+        classifier.task, classifier.classes, top, caution.columns if caution else ()
+    )  # fmt: skip
     writer.writerow(["path", *header, "error"])
     for answer in answers:
         cells = answer.prediction.cells(top) if answer.prediction else []
@@ -155,6 +171,13 @@ def write_csv(file: Path, answers: Sequence[Answer], top: int, classifier: Class
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(file, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _predictions(classifier: Classifier, pixels: np.ndarray, caution: Caution | None) -> list[AnyPrediction]:
+    logits = classifier.predict_logits(pixels)
+    probabilities = classifier.answers(logits)
+    predictions = [classifier.rank(row) for row in probabilities]
+    return caution(predictions, logits.numpy(), probabilities) if caution else predictions
 
 
 class Drawer:
@@ -194,6 +217,16 @@ def drawn_channels(channels: int) -> str:
     return (
         f"channel 1 of {channels}, as grey" if channels < 3 else f"channels 1, 2, 3 of {channels}, as red, green, blue"
     )
+
+
+def readable_pixels(paths: Sequence[Path], contract: PixelContract) -> Iterator[np.ndarray]:
+    """uint8 (n, H, W, C) of the files that can be read, a chunk at a time."""
+    with workers() as pool:
+        for chunk in _ahead(
+            pool, lambda some: [_read(path, contract, False) for path in some], _chunks(paths, _AT_ONCE)
+        ):
+            if pixels := [file.pixels for file in chunk if isinstance(file, _File)]:
+                yield np.stack(pixels)
 
 
 @dataclass(frozen=True, eq=False)

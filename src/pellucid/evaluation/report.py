@@ -27,6 +27,7 @@ from pellucid.evaluation.page import (
     table,
     verdict,
 )
+from pellucid.evaluation.report_confidence import confidence_body
 from pellucid.evaluation.report_labels import label_sections
 from pellucid.evaluation.report_number import number_sections
 from pellucid.evaluation.text import counted, number
@@ -80,6 +81,7 @@ def _class_sections(e: Evaluation, picture: PictureOf, samples: Sequence[tuple[i
     return [
         verdict(e.verdict(), e.notes, tiles),
         section("Where it is right and where it is wrong", _figures(e)),
+        section("Can it be believed, and when is it silent?", confidence_body(e.confidence)) if e.confidence else "",
         section("Most confident mistakes", _mistakes(e, picture)),
         section("Sample pictures", _samples(samples, picture)) if samples else "",
         section("Scores of every class", _class_table(e)),
@@ -129,7 +131,7 @@ def _figures(e: Evaluation) -> str:
         "Can its confidence be believed? Dots below the dotted line: it is too sure of itself; above: it is "
         "right more often than it claims. The larger a dot, the more pictures.",
     )
-    return f'<div class="figures">{matrix}<div>{recall}{calibration}</div></div>'
+    return f'<div class="figures">{matrix}<div>{recall}{"" if e.confidence else calibration}</div></div>'
 
 
 def _mistakes(e: Evaluation, picture: PictureOf) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pellucid.evaluation import figures
 from pellucid.evaluation.labels import LabelsEvaluation
 from pellucid.evaluation.page import PictureOf, card, figure, html_percent, html_range, safe, section, table, verdict
+from pellucid.evaluation.report_confidence import confidence_body
 from pellucid.evaluation.text import counted
 
 
@@ -28,6 +29,9 @@ def label_sections(
     return [
         verdict(e.verdict(), e.notes, tiles),
         section("Where it is right and where it is wrong", _figures(e)),
+        section("Can its probabilities be believed?", confidence_body(e.confidence, labels=True))
+        if e.confidence
+        else "",
         section("Most confident mistakes", _mistakes(e, picture)),
         section("Sample pictures", _samples(samples, picture)) if samples else "",
         section("Scores of every label", _label_table(e)),
@@ -55,7 +59,7 @@ def _figures(e: LabelsEvaluation) -> str:
         "Can its probabilities be believed? Dots below the dotted line: labels are there more rarely than it says; above: more "
         "often. The larger a dot, the more labels of pictures.",
     )
-    return f'<div class="figures">{shown}{calibration}</div>'
+    return f'<div class="figures">{shown}{"" if e.confidence else calibration}</div>'
 
 
 def _mistakes(e: LabelsEvaluation, picture: PictureOf) -> str:

@@ -101,6 +101,9 @@ def table(evaluation: Evaluation) -> Iterator[str]:
         yield "most frequent confusions (true > predicted)"
         for true, predicted, count in confusions:
             yield f"  {shorten(true, _NAME)} > {shorten(predicted, _NAME)}: {count:,}"
+    if e.confidence:
+        yield ""
+        yield from map(printable, e.confidence.sentences())
     for note in e.notes:
         yield ""
         yield f"Note: {printable(note)}"

@@ -23,7 +23,9 @@ from pellucid.data.task import CLASS, LABELS, NUMBER, ONE_CLASS, Task
 from pellucid.device import workers
 from pellucid.errors import ConfigError, PictureError, RunError, WeightsError
 from pellucid.files import atomic_write, storage_errors, write_json
+from pellucid.model.calibration import Calibration
 from pellucid.model.prediction import AnyPrediction, LabelsPrediction, NumberPrediction, Prediction
+from pellucid.model.validation import Validation, load_validation
 from pellucid.model.zoo import Architecture, build
 
 Forward = Callable[[torch.Tensor], torch.Tensor]  # float32 (N, C, H, W) -> logits (N, K)
@@ -38,7 +40,8 @@ class Classifier:
     """`module` maps float32 (N, C, H, W), as `contract.tensor` gives it, to logits (N, len(classes)).
 
     `task` says what they mean; `classes` are the classes, the labels, or what the number is called. With `mirror` every
-    answer rests on the picture and its mirror image.
+    answer rests on the picture and its mirror image. `calibration` makes its probabilities mean what they say; `validation`
+    is what it said of the validation part. Both are None where there were none (or too few) of these pictures.
     """
 
     module: nn.Module
@@ -48,6 +51,8 @@ class Classifier:
     weights: Mapping[str, str] = field(default_factory=lambda: {"origin": "trained from scratch"})
     task: Task = ONE_CLASS
     mirror: bool = False
+    calibration: Calibration | None = None
+    validation: Validation | None = None
     forward: Forward | None = None  # another way to run the module, see engine.py
 
     @property
@@ -72,14 +77,18 @@ class Classifier:
 
         Probabilities: of classes, whose rows sum to 1; of labels, each by itself; or the number in its unit, (N, 1).
         """
+        return self.answers(self.predict_logits(pixels))
+
+    def predict_logits(self, pixels: np.ndarray) -> torch.Tensor:
+        """uint8 (N, H, W, C), as `contract.pixels` gives them, -> float32 (N, len(classes)), not calibrated."""
         if not len(pixels):
-            return np.zeros((0, len(self.classes)), np.float32)
+            return torch.zeros(0, len(self.classes))
         batches = np.array_split(pixels, -(-len(pixels) // self.batch_size))
         with self.answering():
             if len(batches) == 1:
                 return self._batch(pixels)
             with workers(None if self.device.type == "cpu" else 1) as pool:
-                return np.concatenate(list(pool.map(self._batch, batches)))
+                return torch.cat(list(pool.map(self._batch, batches)))
 
     @property
     def batch_size(self) -> int:
@@ -112,8 +121,10 @@ class Classifier:
         )
 
     def answers(self, logits: torch.Tensor) -> np.ndarray:
-        """Logits (N, len(classes)) -> what `predict_proba` gives."""
+        """Logits (N, len(classes)), not calibrated -> what `predict_proba` gives."""
         logits = logits.float()
+        if self.calibration:
+            logits = self.calibration(logits)
         if self.task.kind == NUMBER:
             return (logits.double() * self.task.std + self.task.mean).float().cpu().numpy()
         return (logits.sigmoid() if self.task.kind == LABELS else logits.softmax(1)).cpu().numpy()
@@ -126,12 +137,12 @@ class Classifier:
         return (logits + forward(x.flip(3))) / 2 if self.mirror else logits
 
     @torch.inference_mode()
-    def _batch(self, pixels: np.ndarray) -> np.ndarray:
+    def _batch(self, pixels: np.ndarray) -> torch.Tensor:
         x = self.contract.tensor(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
-        return self.answers(self.logits(x))
+        return self.logits(x).float().cpu()
 
     def save(self, folder: Path) -> None:
-        """Writes model.safetensors and card.json into `folder`, each whole or not at all, the card last."""
+        """Writes model.safetensors, validation.safetensors and card.json into `folder`, each whole or not at all, the card last."""
         from safetensors.torch import save
 
         with storage_errors(folder):
@@ -149,6 +160,8 @@ class Classifier:
             "weights": dict(self.weights),
             "task": self.task.to_dict(),
             "mirror": self.mirror,
+            "calibration": self.calibration and self.calibration.to_dict(),
+            "validation": self.validation and self.validation.save(folder),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
         write_json(folder / "card.json", card)
@@ -196,6 +209,8 @@ def load(path: str | Path) -> Classifier:
             num_classes=len(classes),
         )
         module.load_state_dict(load_tensors(data))
+        calibration = Calibration.from_dict(card["calibration"]) if card.get("calibration") else None
+        validation = load_validation(folder, card["validation"]) if card.get("validation") else None
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, (RunError, WeightsError)):
             raise
@@ -203,7 +218,10 @@ def load(path: str | Path) -> Classifier:
             f"The classifier in '{path}' is damaged ({error}). Restore it from a copy, or train again."
         ) from error
     module.eval()
-    return Classifier(module, classes, contract, architecture, card.get("weights", {}), task, bool(card.get("mirror")))
+    return Classifier(
+        module, classes, contract, architecture, card.get("weights", {}), task, bool(card.get("mirror")), calibration,
+        validation,
+    )  # fmt: skip
 
 
 def _checked_classes(names: Sequence[Any], task: Task) -> tuple[str, ...]:

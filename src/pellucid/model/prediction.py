@@ -14,14 +14,23 @@ from pellucid.data.task import LABELS, NONE, NUMBER, Task
 from pellucid.data.wording import rounded
 
 THRESHOLD = 0.5  # the probability from which on a label is given
+NOT_SURE = "not sure"  # in place of an answer
+UNLIKE = "unlike the training pictures"
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The classes of one picture with their probabilities, most probable first."""
+    """The classes of one picture with their probabilities, most probable first.
+
+    None where it was not asked for: `silent`, whether it is too unsure to be given as an answer; `label_set`, the classes that may
+    be the true one; `unlike`, whether the picture is like none that the classifier knows.
+    """
 
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
+    silent: bool | None = None
+    label_set: tuple[str, ...] | None = None
+    unlike: bool | None = None
 
     @property
     def label(self) -> str:
@@ -39,19 +48,41 @@ class Prediction:
 
     def text(self, top: int) -> str:
         """One line."""
-        return ", ".join(f"{label} {probability:.1%}" for label, probability in self.top(top))
+        ranked = ", ".join(f"{label} {probability:.1%}" for label, probability in self.top(top))
+        parts = [f"{NOT_SURE} (at most {self.probability:.1%})" if self.silent else ranked]
+        if self.label_set is not None:
+            parts.append(
+                f"one of {', '.join(self.label_set)}" if len(self.label_set) > 1 else f"only {self.label_set[0]}"
+            )
+        return "; ".join([*parts, UNLIKE] if self.unlike else parts)
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
-        """Plain JSON data."""
-        return {"labels": _pairs(self.top(top or len(self.labels)))}
+        """Plain JSON data; no label where it is silent."""
+        shown = {"labels": [] if self.silent else _pairs(self.top(top or len(self.labels)))}
+        caution = {
+            "answer": None if self.silent is None else NOT_SURE if self.silent else self.label,
+            "confidence": None if self.silent is None else self.probability,
+            "label_set": None if self.label_set is None else list(self.label_set),
+            "flag": None if self.unlike is None else UNLIKE if self.unlike else "",
+        }
+        return shown | {name: value for name, value in caution.items() if value is not None}
 
     def cells(self, top: int) -> list[str]:
-        """label_1, probability_1, label_2, ..."""
-        return [cell for label, p in self.top(top) for cell in (label, f"{p:.6f}")]
+        """label_1, probability_1, label_2, ...; then not_sure, label_set and flag, as far as they were asked for."""
+        ranked = [cell for label, p in self.top(top) for cell in (label, f"{p:.6f}")]
+        cells = [""] * 2 * top if self.silent else ranked + [""] * (2 * top - len(ranked))
+        if self.silent is not None:
+            cells.append(NOT_SURE if self.silent else "")
+        if self.label_set is not None:
+            cells.append(";".join(self.label_set))
+        return cells if self.unlike is None else [*cells, UNLIKE if self.unlike else ""]
 
     def rows(self, top: int) -> tuple[tuple[tuple[str, float | str], ...], int]:
         """What stands below a drawn picture, and how many of these rows are bold."""
-        return self.top(top), 1
+        rows: list[tuple[str, float | str]] = [(NOT_SURE, self.probability)] if self.silent else [*self.top(top)]
+        if self.label_set is not None:
+            rows.append(("one of", ", ".join(self.label_set)))
+        return tuple([*rows, (UNLIKE, "")] if self.unlike else rows), 1
 
     def __str__(self) -> str:
         return self.text(3)
@@ -142,13 +173,13 @@ class NumberPrediction:
 AnyPrediction = Prediction | LabelsPrediction | NumberPrediction
 
 
-def columns(task: Task, classes: Sequence[str], top: int) -> list[str]:
-    """The header above the `cells` of a task's predictions."""
+def columns(task: Task, classes: Sequence[str], top: int, caution: Sequence[str] = ()) -> list[str]:
+    """The header above the `cells` of a task's predictions. `caution`: what was asked for of not_sure, label_set and flag."""
     if task.kind == NUMBER:
         return [classes[0], f"{classes[0]}_low", f"{classes[0]}_high"]
     if task.kind == LABELS:
         return ["labels", *(f"probability_{name}" for name in sorted(classes))]
-    return [f"{name}_{k}" for k in range(1, top + 1) for name in ("label", "probability")]
+    return [f"{name}_{k}" for k in range(1, top + 1) for name in ("label", "probability")] + list(caution)
 
 
 def _pairs(found: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:

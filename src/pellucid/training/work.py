@@ -21,13 +21,17 @@ from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
 from pellucid.data.loader import Pictures
 from pellucid.data.pack import let_go
-from pellucid.data.task import NUMBER, Task, conformal_margin
+from pellucid.data.task import CLASS, NUMBER, Task, conformal_margin
+from pellucid.data.wording import counted
 from pellucid.device import give_memory_back, seed_everything
 from pellucid.errors import RunError, StorageError, TrainingError
 from pellucid.evaluation.headline import headline
+from pellucid.evaluation.intervals import group_numbers
+from pellucid.model.calibration import FEWEST, Calibration, fit_calibration
 from pellucid.model.classifier import Classifier
 from pellucid.model.fastnet import FastNet
 from pellucid.model.pretrained import Pretrained
+from pellucid.model.validation import Validation
 from pellucid.model.zoo import Architecture, build
 from pellucid.run import Run
 from pellucid.training import finetune
@@ -146,9 +150,7 @@ def fit_and_save(
             module, work.dataset.classes, work.contract, work.architecture, {"origin": origin}, work.task,
             mirror=_mirror(work, recipe),
         )  # fmt: skip
-        classifier, summary["valid"] = _validated(
-            classifier, valid, work.dataset.targets(), fitted.logits if fitted else None
-        )
+        classifier, summary["valid"] = _validated(work, classifier, valid, fitted.logits if fitted else None)
         classifier.save(run.path / "model")
         summary["seconds"] = round(seconds_before + time.monotonic() - work.started, 2)
     state = "finished" if stopped in ("done", "early") else stopped.split()[0]
@@ -219,25 +221,48 @@ def _keep_best(work: Work, module: nn.Module, recipe: Recipe, before: Checkpoint
 
 
 def _validated(
-    classifier: Classifier, valid: Pictures, targets: np.ndarray, logits: np.ndarray | None
+    work: Work, classifier: Classifier, valid: Pictures, logits: np.ndarray | None
 ) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier with the margin of its numbers, and the task's metric with its interval on the validation part.
+    """The classifier with what the validation part teaches about its answers (calibration, or the margin of its numbers), and
+    the task's metric with its interval there.
 
     Without `logits` of these pictures they are looked at in full precision, as `predict` does.
     """
-    answers = _answers(classifier, valid) if logits is None else classifier.answers(torch.from_numpy(logits))
-    truth, task = targets[valid.indices], classifier.task
+    task = classifier.task
+    truth = work.dataset.targets()[valid.indices]
+    if logits is None:
+        logits = _logits(classifier, valid)
     if task.kind == NUMBER:
-        classifier = replace(classifier, task=replace(task, margin=conformal_margin((answers - truth)[:, 0])))
-    return classifier, {"n": len(valid), task.metric: headline(task, truth, answers).to_dict()}
+        off = classifier.answers(torch.from_numpy(logits)) - truth
+        classifier = replace(classifier, task=replace(task, margin=conformal_margin(off[:, 0])))
+    else:
+        # weighed classes are meant to be given more often than they occur: offsets would undo that
+        calibration = fit_calibration(task, logits, truth, only_temperature=work.config.class_weights != "none")
+        work.tell({"event": "calibration", "text": _told_calibration(calibration, len(truth))})
+        classifier = replace(classifier, calibration=calibration)
+    if task.kind == CLASS:
+        names = [work.dataset.items[i].group or "" for i in valid.indices]
+        groups = group_numbers(names) if any(names) else None
+        classifier = replace(classifier, validation=Validation(logits, truth, groups).kept())
+    answers = classifier.answers(torch.from_numpy(logits))
+    return classifier, {"n": len(valid), task.metric: headline(classifier.task, truth, answers).to_dict()}
 
 
-def _answers(classifier: Classifier, pictures: Pictures) -> np.ndarray:
+def _told_calibration(calibration: Calibration | None, n: int) -> str:
+    if calibration is None:
+        return (
+            f"probabilities are not calibrated: the validation part has {counted(n, 'picture')}, and fewer than {FEWEST} would "
+            "teach chance"
+        )
+    return f"probabilities are calibrated on {counted(n, 'validation picture')}: {calibration}"
+
+
+def _logits(classifier: Classifier, pictures: Pictures) -> np.ndarray:
     found = []
     for rows in np.array_split(pictures.indices, -(-len(pictures) // 1024)):
-        found.append(classifier.predict_proba(pictures.pixels[rows]))
+        found.append(classifier.predict_logits(pictures.pixels[rows]))
         let_go(pictures.pixels)
-    return np.concatenate(found)
+    return torch.cat(found).numpy()
 
 
 def closing_seconds(limit: float) -> float:
@@ -258,7 +283,7 @@ def _seconds_of_validation(work: Work, module: nn.Module, recipe: Recipe) -> flo
         module, work.dataset.classes, work.contract, work.architecture, mirror=_mirror(work, recipe)
     )
     started = time.monotonic()
-    _answers(classifier, part)
+    _logits(classifier, part)
     return (time.monotonic() - started) * len(valid) / len(part)
 
 
