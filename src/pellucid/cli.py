@@ -244,6 +244,13 @@ def evaluate(
     run: RunPath,
     data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Other labelled pictures.")] = None,
     split: Annotated[str, typer.Option(help="Which part to measure on: test, validation or train.")] = "test",
+    positive: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Also measure a threshold on the probability of this class.")
+    ] = None,
+    sensitivity: Annotated[
+        float | None, typer.Option(help="Choose it for this sensitivity on the validation part.  [default: it is 0.5]")
+    ] = None,
+    specificity: Annotated[float | None, typer.Option(help="Or for this specificity.")] = None,
     engine: Engine = "auto",
     as_json: Json = False,
 ) -> None:
@@ -251,7 +258,10 @@ def evaluate(
     from pellucid.evaluation.measure import evaluate as measure
 
     with progress("reading pictures") as show:
-        evaluation = measure(run, data, split=split, engine=engine, on_engine=say, progress=show)
+        evaluation = measure(
+            run, data, split=split, positive=positive, sensitivity=sensitivity, specificity=specificity, engine=engine,
+            on_engine=say, progress=show,
+        )  # fmt: skip
     report = run / "reports" / f"{evaluation.split}.html"
     _print(evaluation.to_dict() | {"report": str(report)}, as_json, f"{evaluation}\n\nreport  {report}")
 

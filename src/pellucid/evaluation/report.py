@@ -29,6 +29,7 @@ from pellucid.evaluation.page import (
 )
 from pellucid.evaluation.report_labels import label_sections
 from pellucid.evaluation.report_number import number_sections
+from pellucid.evaluation.report_ranking import threshold_section
 from pellucid.evaluation.text import counted, number
 
 _METRIC_CAPTIONS = {
@@ -69,17 +70,25 @@ def render_report(
 
 
 def _class_sections(e: Evaluation, picture: PictureOf, samples: Sequence[tuple[int, str, str, float]]) -> list[str]:
-    majority = e.baseline["majority"]
+    best = max(e.baseline.values(), key=lambda baseline: baseline.accuracy.value)
     tiles = (
         ("Accuracy", html_percent(e.accuracy.value), html_range(e.accuracy)),
         ("Macro-F1", html_percent(e.macro_f1.value), html_range(e.macro_f1)),
-        ("Baseline", html_percent(majority["accuracy"]), f"always '{safe(majority['label'])}'"),
+        ("Balanced accuracy", html_percent(e.balanced_accuracy.value), html_range(e.balanced_accuracy)),
+        *(
+            [("Mean ROC AUC", number(e.auc.value), html_range(e.auc))]
+            if e.rankings and e.auc.value == e.auc.value
+            else []
+        ),
+        ("Best baseline", html_percent(best.accuracy.value), safe(best.rule)),
         ("Calibration error", html_percent(e.ece), "ECE, 15 bins"),
         ("Pictures", f"{e.n:,}", f"{safe(e.split)}, {counted(len(e.classes), 'class', 'classes')}"),
     )
     return [
         verdict(e.verdict(), e.notes, tiles),
         section("Where it is right and where it is wrong", _figures(e)),
+        section("At every threshold", threshold_section(e.rankings, e.point)) if e.auc.value == e.auc.value else "",
+        section("Beside simpler rules", _baseline_table(e)),
         section("Most confident mistakes", _mistakes(e, picture)),
         section("Sample pictures", _samples(samples, picture)) if samples else "",
         section("Scores of every class", _class_table(e)),
@@ -156,12 +165,27 @@ def _class_card(picture: PictureOf, index: int, label: str, predicted: str, prob
 
 
 def _class_table(e: Evaluation) -> str:
-    heads = ("Class", "Pictures", "Precision", "Recall (95 % interval)", "F1")
+    heads = ["Class", "Pictures", "Precision", "Recall", "F1", "ROC AUC"]
+    areas = {ranking.label: ranking.auc for ranking in e.rankings}
+    known = any(s.share is not None for s in e.per_class)
     rows = [
-        (safe(s.label), f"{s.n:,}", number(s.precision), str(s.recall) if s.n else "–", number(s.f1))
+        (safe(s.label), f"{s.n:,}", str(s.precision), str(s.recall), str(s.f1), str(areas.get(s.label, "–")),
+         *([html_percent(s.share or 0.0)] if known else []))
         for s in e.per_class
-    ]
-    return table(heads, rows) + (
+    ]  # fmt: skip
+    return table([*heads, "Share in training"] if known else heads, rows) + (
         "<p>Precision: of the pictures that were given this label, the share that deserve it. Recall: of "
-        "the pictures of this class, the share that were recognized. F1: their harmonic mean.</p>"
+        "the pictures of this class, the share that were recognized. F1: their harmonic mean. ROC AUC: how often a picture of the "
+        "class gets a higher probability of it than one of another class. All with 95 % intervals.</p>"
+    )
+
+
+def _baseline_table(e: Evaluation) -> str:
+    rows = [
+        ("the classifier", str(e.accuracy), str(e.macro_f1), f"{e.n:,}"),
+        *((safe(b.rule), str(b.accuracy), str(b.macro_f1), f"{b.n:,}") for b in e.baseline.values()),
+    ]
+    return table(("Rule", "Accuracy (95 % interval)", "Macro-F1", "Pictures"), rows) + (
+        "<p>What simpler rules would have scored on the same pictures. Neighbors in plain pixels need no network; neighbors in what "
+        "the network sees before its last layer say what that layer adds.</p>"
     )
