@@ -24,6 +24,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from pellucid.evaluation.intervals import Interval
 from pellucid.evaluation.metrics import CalibrationBin, Evaluation
 from pellucid.evaluation.ranking import OperatingPoint, Ranking
+from pellucid.evaluation.robustness import Course, Robustness
 from pellucid.evaluation.text import shorten
 
 MAX_CURVES = 8
@@ -254,6 +255,40 @@ def precision_recall_curves(shown: Sequence[Ranking], point: OperatingPoint | No
         if point:
             _cross(axes, point.sensitivity, point.precision)
         return _with_legend(figure, axes, "precision-recall")
+
+
+def robustness_curves(r: Robustness) -> str:
+    """The mean score of each family of damage against its severity."""
+    families: dict[str, list[Course]] = {}
+    for course in r.corruptions:
+        families.setdefault(course.family, []).append(course)
+    with _style():
+        figure = Figure(figsize=(4.4, 3.2), layout="constrained")
+        axes = figure.add_subplot(xlabel="severity", ylim=(0, 1.02))
+        axes.axhline(r.clean.value, color=_FAINT, linewidth=0.8, linestyle=":")
+        for (family, courses), style in zip(families.items(), _curve_styles(len(families)), strict=True):
+            means = np.mean([[level.score.value for level in c.levels] for c in courses], axis=0)
+            axes.plot([0, 1, 2, 3, 4, 5], [r.clean.value, *means], label=family, marker="o", markersize=3, **style)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.grid(axis="y", color=_FAINT, alpha=0.25, linewidth=0.6)
+        return _with_legend(figure, axes, "damage")
+
+
+def sweep_curve(course: Course, clean: float) -> str:
+    """The score with its interval against the level of one sweep."""
+    with _style():
+        figure = Figure(figsize=(3.2, 2.4), layout="constrained")
+        axes = figure.add_subplot(xlabel=course.unit, ylim=(0, 1.02))
+        axes.axhline(clean, color=_FAINT, linewidth=0.8, linestyle=":")
+        levels = [level.level for level in course.levels]
+        low, high = ([getattr(level.score, end) for level in course.levels] for end in ("low", "high"))
+        axes.fill_between(levels, low, high, color=_ACCENT, alpha=0.15, linewidth=0)
+        axes.plot(levels, [level.score.value for level in course.levels], color=_ACCENT, marker="o", markersize=3)
+        if levels[0] < 1:  # the further to the right, the worse
+            axes.invert_xaxis()
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.grid(axis="y", color=_FAINT, alpha=0.25, linewidth=0.6)
+        return _svg(figure, course.name)
 
 
 def _curves(x: str, y: str) -> tuple[Figure, Axes]:

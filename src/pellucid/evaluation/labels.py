@@ -24,6 +24,7 @@ from pellucid.evaluation.metrics import (
     require_measurable,
 )
 from pellucid.evaluation.ranking import OperatingPoint, Ranking, areas, curve
+from pellucid.evaluation.robustness import Robustness
 from pellucid.evaluation.text import counted, percent, printable, shorten
 from pellucid.model.prediction import THRESHOLD
 
@@ -76,6 +77,7 @@ class LabelsEvaluation:
     worst: tuple[Mistake, ...]
     interval_method: str
     notes: tuple[str, ...]
+    robustness: Robustness | None = None
 
     @property
     def num_right(self) -> int:
@@ -111,6 +113,7 @@ class LabelsEvaluation:
             "point": self.point and self.point.to_dict(),
             "worst": [asdict(mistake) for mistake in self.worst],
             "notes": list(self.notes),
+            "robustness": self.robustness and self.robustness.to_dict(),
         }
 
     def __str__(self) -> str:
@@ -346,6 +349,8 @@ def _table(e: LabelsEvaluation) -> Iterator[str]:
         ).rstrip()
     if crowded:
         yield f"(the {len(scores)} labels of lowest average precision, of {len(e.classes):,})"
+    if e.robustness:
+        yield f"\n{e.robustness}"
     for note in e.notes:
         yield ""
         yield f"Note: {printable(note)}"

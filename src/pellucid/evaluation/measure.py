@@ -27,6 +27,8 @@ from pellucid.evaluation.number import NumberEvaluation, evaluate_numbers
 from pellucid.evaluation.predict import as_image, drawn_channels
 from pellucid.evaluation.ranking import OperatingPoint, choose_threshold, operating_point
 from pellucid.evaluation.report import render_report
+from pellucid.evaluation.robustness import Robustness
+from pellucid.evaluation.robustness import robustness as measure_robustness
 from pellucid.files import atomic_write, storage_errors, write_json
 from pellucid.model.classifier import Classifier, load
 from pellucid.model.engine import told, with_engine
@@ -82,6 +84,7 @@ def evaluate(
     positive: str | None = None,
     sensitivity: float | None = None,
     specificity: float | None = None,
+    robustness: bool = False,
     engine: str = "auto",
     on_engine: Callable[[str], None] | None = None,
     progress: Progress | None = None,
@@ -92,15 +95,23 @@ def evaluate(
     With `positive`, a class or label, it also measures what happens at the threshold that has at least this `sensitivity` (or
     `specificity`) for it on the run's validation part; without either, from a probability of a half on.
     `engine` is one of `pellucid.model.engine`; `on_engine` is told in a sentence what was measured to choose it.
+    With `robustness` it also looks at the pictures noisy, blurred, in bad weather, damaged, turned, resized and relit.
     Raises RunError when there is no classifier, DataError when there is nothing to measure on, ConfigError and UnknownNameError
     for a point that cannot be chosen.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
-    _require_point(load(run.path), positive, sensitivity, specificity)
+    classifier = load(run.path)
+    _require_point(classifier, positive, sensitivity, specificity)
+    if robustness and classifier.task.kind == NUMBER:
+        raise ConfigError(
+            "--robustness counts answers that are no longer right, and a number is seldom quite right. Leave it out."
+        )
     looked = look(run, data, split=split, engine=engine, on_engine=on_engine, progress=progress)
     evaluation = _evaluation(looked, _point(looked, positive, sensitivity, specificity))
     seen = () if data is None else _seen_in_training(run, looked.hashes)
     evaluation = replace(evaluation, notes=(*seen, *looked.chosen.notes, *evaluation.notes))
+    if robustness and not isinstance(evaluation, NumberEvaluation):
+        evaluation = replace(evaluation, robustness=_robustness(looked, engine, progress))
     _write_report(looked, evaluation)
     return evaluation
 
@@ -196,6 +207,22 @@ def _point(
         is_positive(looked.chosen.labels, k), looked.answers[:, k], threshold,
         positive=positive, aim=aim, chosen_on=chosen_on, groups=groups,
     )  # fmt: skip
+
+
+def _robustness(looked: Looked, engine: str, progress: Progress | None) -> Robustness:
+    chosen, kind = looked.chosen, looked.classifier.task.kind
+    return measure_robustness(
+        load(looked.run.path), looked.pack.pixels, chosen.rows,
+        lambda answers, which: right(answers, chosen.labels[which]),
+        metric="accuracy" if kind == CLASS else "share of pictures with all labels right",
+        groups=None if chosen.groups is None else group_numbers(chosen.groups), engine=engine, progress=progress,
+    )  # fmt: skip
+
+
+def right(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """bool (N,): whether the most probable of answers (N, K) is the class int (N,), or all labels, 0 and 1 (N, K), are right."""
+    found = answers.argmax(1) == labels if labels.ndim == 1 else ((answers >= THRESHOLD) == (labels > 0.5)).all(1)
+    return np.asarray(found)
 
 
 def is_positive(labels: np.ndarray, k: int) -> np.ndarray:
@@ -396,7 +423,7 @@ def _write_report(looked: Looked, evaluation: AnyEvaluation) -> None:
         told.setdefault(event["event"], []).append(event)
     page = render_report(
         title=f"{content['name']}: {name}", evaluation=evaluation, history=told.get("epoch", ()), picture=picture,
-        samples=samples, made=made, health=told.get("health", ()), warnings=told.get("warning", ()),
+        samples=samples, made=made, changed=looked.pack.pixels[chosen.rows[0]], health=told.get("health", ()), warnings=told.get("warning", ()),
     )  # fmt: skip
     folder = run.path / "reports"
     with storage_errors(folder):

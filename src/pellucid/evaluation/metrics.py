@@ -26,6 +26,7 @@ from pellucid.evaluation.intervals import (
     wilson,
 )
 from pellucid.evaluation.ranking import OperatingPoint, Ranking, rankings
+from pellucid.evaluation.robustness import Robustness
 from pellucid.evaluation.text import counted, printable, shorten, table, verdict
 
 NUM_CALIBRATION_BINS = 15  # Guo et al. 2017, arXiv 1706.04599
@@ -102,6 +103,7 @@ class Evaluation:
     worst: tuple[Mistake, ...]
     interval_method: str
     notes: tuple[str, ...]
+    robustness: Robustness | None = None
 
     @property
     def num_right(self) -> int:
@@ -144,6 +146,7 @@ class Evaluation:
             "point": self.point and self.point.to_dict(),
             "worst": [asdict(mistake) for mistake in self.worst],
             "notes": list(self.notes),
+            "robustness": self.robustness and self.robustness.to_dict(),
         }
 
     def __str__(self) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pellucid.config import METRICS
 from pellucid.evaluation import figures
 from pellucid.evaluation.labels import LabelsEvaluation
@@ -27,9 +29,11 @@ from pellucid.evaluation.page import (
     table,
     verdict,
 )
+from pellucid.evaluation.predict import as_image
 from pellucid.evaluation.report_labels import label_sections
 from pellucid.evaluation.report_number import number_sections
 from pellucid.evaluation.report_ranking import threshold_section
+from pellucid.evaluation.report_robustness import robustness_section
 from pellucid.evaluation.text import counted, number
 
 _METRIC_CAPTIONS = {
@@ -47,6 +51,7 @@ def render_report(
     picture: PictureOf,
     samples: Sequence[tuple[int, str, str, float]],
     made: Mapping[str, str],
+    changed: np.ndarray | None = None,
     health: Sequence[Mapping[str, Any]] = (),
     warnings: Sequence[Mapping[str, Any]] = (),
 ) -> str:
@@ -56,6 +61,7 @@ def render_report(
     empty.
     picture: the picture of an index as the user sees it; where it cannot be read, the report says why.
     samples: (index, true answer, given answer, probability) of what to show. made: how it was made.
+    changed: uint8 (H, W, C), a picture as the network takes it, to show on it what was done to test its robustness.
     health, warnings: the events of these names that the training left.
     """
     curves = section("How the training went", _curves(history)) if history else ""
@@ -66,7 +72,10 @@ def render_report(
         lead, *others = number_sections(evaluation, picture, samples)
     else:
         lead, *others = _class_sections(evaluation, picture, samples)
-    return render_page(title, [lead, curves, doctor, *others], made)
+    robust = ""
+    if changed is not None and not isinstance(evaluation, NumberEvaluation) and evaluation.robustness:
+        robust = section("Where it breaks", robustness_section(evaluation.robustness, changed, as_image))
+    return render_page(title, [lead, curves, doctor, *others, robust], made)
 
 
 def _class_sections(e: Evaluation, picture: PictureOf, samples: Sequence[tuple[int, str, str, float]]) -> list[str]:

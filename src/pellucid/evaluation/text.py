@@ -106,6 +106,8 @@ def table(evaluation: Evaluation) -> Iterator[str]:
         yield "most frequent confusions (true > predicted)"
         for true, predicted, count in confusions:
             yield f"  {shorten(true, _NAME)} > {shorten(predicted, _NAME)}: {count:,}"
+    if e.robustness:
+        yield f"\n{e.robustness}"
     for note in e.notes:
         yield ""
         yield f"Note: {printable(note)}"
