@@ -196,7 +196,14 @@ def _rotated(x: torch.Tensor, degrees: float, random: Random) -> torch.Tensor:
 
 
 def _scaled(x: torch.Tensor, factor: float, _: Random) -> torch.Tensor:
-    """The middle larger by `factor`; where the picture does not reach, it is mirrored."""
+    """The middle larger by `factor`, or all of it smaller, with its border drawn out to the sides."""
+    if factor < 1:
+        height, width = x.shape[1:3]
+        small = [max(1, round(size * factor)) for size in (height, width)]
+        top, left = (height - small[0]) // 2, (width - small[1]) // 2
+        planes = F.interpolate(x.permute(0, 3, 1, 2), small, mode="bilinear", antialias=True)
+        sides = (left, width - small[1] - left, top, height - small[0] - top)
+        return F.pad(planes, sides, mode="replicate").permute(0, 2, 3, 1)
     matrix = torch.diag(torch.tensor([1 / factor, 1 / factor, 1.0])).expand(len(x), 3, 3)
     return sample(as_levels(x * 255), matrix).float() / 255
 

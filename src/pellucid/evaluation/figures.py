@@ -75,7 +75,7 @@ def metric_curve(history: Sequence[Mapping[str, Any]], metric: str) -> str:
     with _style():
         figure, axes = _epochs(history)
         _line(axes, history, f"valid_{metric}", "validation", _SECOND, "--")
-        if metric == "accuracy":
+        if metric in ("accuracy", "macro_f1"):
             axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         return _svg(figure, "accuracy")
 

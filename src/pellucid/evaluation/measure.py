@@ -423,7 +423,8 @@ def _write_report(looked: Looked, evaluation: AnyEvaluation) -> None:
         told.setdefault(event["event"], []).append(event)
     page = render_report(
         title=f"{content['name']}: {name}", evaluation=evaluation, history=told.get("epoch", ()), picture=picture,
-        samples=samples, made=made, changed=looked.pack.pixels[chosen.rows[0]], health=told.get("health", ()), warnings=told.get("warning", ()),
+        samples=samples, made=made, changed=looked.pack.pixels[chosen.rows[0]], prior=content.get("prior"),
+        health=told.get("health", ()), warnings=told.get("warning", ()),
     )  # fmt: skip
     folder = run.path / "reports"
     with storage_errors(folder):

@@ -37,6 +37,7 @@ from pellucid.evaluation.report_robustness import robustness_section
 from pellucid.evaluation.text import counted, number
 
 _METRIC_CAPTIONS = {
+    "macro_f1": "The mean F1 over the classes on the validation pictures after each epoch; it chose the weights that were kept.",
     "accuracy": "The share of the validation pictures that were labeled correctly after each epoch.",
     "average_precision": "How well the validation pictures were ordered by each label's probability after each epoch; 1 is perfect.",
     "mae": "How far the answers for the validation pictures were off on average after each epoch: lower is better.",
@@ -52,6 +53,7 @@ def render_report(
     samples: Sequence[tuple[int, str, str, float]],
     made: Mapping[str, str],
     changed: np.ndarray | None = None,
+    prior: Mapping[str, Any] | None = None,
     health: Sequence[Mapping[str, Any]] = (),
     warnings: Sequence[Mapping[str, Any]] = (),
 ) -> str:
@@ -62,6 +64,7 @@ def render_report(
     picture: the picture of an index as the user sees it; where it cannot be read, the report says why.
     samples: (index, true answer, given answer, probability) of what to show. made: how it was made.
     changed: uint8 (H, W, C), a picture as the network takes it, to show on it what was done to test its robustness.
+    prior: what a balanced training found of both ways to answer, see training.prior.
     health, warnings: the events of these names that the training left.
     """
     curves = section("How the training went", _curves(history)) if history else ""
@@ -72,6 +75,7 @@ def render_report(
         lead, *others = number_sections(evaluation, picture, samples)
     else:
         lead, *others = _class_sections(evaluation, picture, samples)
+        others += [section("What balancing did", _balance_table(evaluation, prior))] if prior else []
     robust = ""
     if changed is not None and not isinstance(evaluation, NumberEvaluation) and evaluation.robustness:
         robust = section("Where it breaks", robustness_section(evaluation.robustness, changed, as_image))
@@ -187,6 +191,24 @@ def _class_table(e: Evaluation) -> str:
         "the pictures of this class, the share that were recognized. F1: their harmonic mean. ROC AUC: how often a picture of the "
         "class gets a higher probability of it than one of another class. All with 95 % intervals.</p>"
     )
+
+
+def _balance_table(e: Evaluation, prior: Mapping[str, Any]) -> str:
+    """Recall of each class, rarest first, beside its share, with both ways to answer."""
+    words = {"equal": "equally frequent", "data": "as frequent as in the data"}
+    scores = sorted(e.per_class, key=lambda score: score.share or 0.0)
+    rows = [
+        (safe(s.label), html_percent(s.share or 0.0), str(s.recall),
+         *(number(prior["recall"][way].get(s.label)) for way in ("equal", "data")))
+        for s in scores
+    ]  # fmt: skip
+    heads = ("Class", "Share in training", "Recall here", "In validation, as if equally frequent", "as frequent as in the data")
+    macro = prior["macro_f1"]
+    return (
+        f"<p>The training saw classes about equally often. It answers as if they were {words[prior['taken']]}; macro-F1 on "
+        f"{prior['n']:,} validation pictures: {macro['equal']:.3f} as if equally frequent, {macro['data']:.3f} as frequent as in the "
+        "data. The second is right more often and gives rare classes away.</p>"
+    ) + table(heads, rows)
 
 
 def _baseline_table(e: Evaluation) -> str:

@@ -36,7 +36,8 @@ class Classifier:
     """`module` maps float32 (N, C, H, W), as `contract.tensor` gives it, to logits (N, len(classes)).
 
     `task` says what they mean; `classes` are the classes, the labels, or what the number is called. With `mirror` every
-    answer rests on the picture and its mirror image.
+    answer rests on the picture and its mirror image. `offsets` are added to the logits: they turn probabilities for classes that
+    are equally frequent into those for classes as frequent as in the data.
     """
 
     module: nn.Module
@@ -47,6 +48,7 @@ class Classifier:
     task: Task = ONE_CLASS
     mirror: bool = False
     forward: Forward | None = None  # another way to run the module, see engine.py
+    offsets: tuple[float, ...] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -70,8 +72,12 @@ class Classifier:
 
         Probabilities: of classes, whose rows sum to 1; of labels, each by itself; or the number in its unit, (N, 1).
         """
+        return self.answers(self.predict_logits(pixels))
+
+    def predict_logits(self, pixels: np.ndarray) -> torch.Tensor:
+        """uint8 (N, H, W, C), as `contract.pixels` gives them, -> float32 (N, len(classes)), not calibrated."""
         if not len(pixels):
-            return np.zeros((0, len(self.classes)), np.float32)
+            return torch.zeros(0, len(self.classes))
         size = min(256, max(8, _BATCH_PIXELS // (self.contract.height * self.contract.width)))
         batches = np.array_split(pixels, -(-len(pixels) // size))
         was_training = self.module.training
@@ -80,7 +86,7 @@ class Classifier:
             if len(batches) == 1:
                 return self._batch(pixels)
             with workers(self.device) as pool:
-                return np.concatenate(list(pool.map(self._batch, batches)))
+                return torch.cat(list(pool.map(self._batch, batches)))
         finally:
             self.module.train(was_training)
 
@@ -107,15 +113,16 @@ class Classifier:
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """float32 (N, C, H, W), as `contract.tensor` gives it, -> (N, len(classes)): with `mirror` the mean of both
-        sides."""
+        sides, and with `offsets` on them."""
         forward = self.forward or self.module
         logits: torch.Tensor = forward(x)
-        return (logits + forward(x.flip(3))) / 2 if self.mirror else logits
+        logits = (logits + forward(x.flip(3))) / 2 if self.mirror else logits
+        return logits if self.offsets is None else logits + torch.tensor(self.offsets, device=logits.device)
 
     @torch.inference_mode()
-    def _batch(self, pixels: np.ndarray) -> np.ndarray:
+    def _batch(self, pixels: np.ndarray) -> torch.Tensor:
         x = self.contract.tensor(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
-        return self.answers(self.logits(x))
+        return self.logits(x).float().cpu()
 
     def save(self, folder: Path) -> None:
         """Writes model.safetensors and card.json into `folder`, each whole or not at all, the card last."""
@@ -136,6 +143,7 @@ class Classifier:
             "weights": dict(self.weights),
             "task": self.task.to_dict(),
             "mirror": self.mirror,
+            "offsets": self.offsets,
             "sha256": hashlib.sha256(data).hexdigest(),
         }
         write_json(folder / "card.json", card)
@@ -183,6 +191,7 @@ def load(path: str | Path) -> Classifier:
             num_classes=len(classes),
         )
         module.load_state_dict(load_tensors(data))
+        offsets = tuple(float(number) for number in card.get("offsets") or ()) or None
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, (RunError, WeightsError)):
             raise
@@ -190,7 +199,16 @@ def load(path: str | Path) -> Classifier:
             f"The classifier in '{path}' is damaged ({error}). Restore it from a copy, or train again."
         ) from error
     module.eval()
-    return Classifier(module, classes, contract, architecture, card.get("weights", {}), task, bool(card.get("mirror")))
+    return Classifier(
+        module,
+        classes,
+        contract,
+        architecture,
+        card.get("weights", {}),
+        task,
+        bool(card.get("mirror")),
+        offsets=offsets,
+    )
 
 
 def _checked_classes(names: Sequence[Any], task: Task) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from pellucid.training.checkpoint import Checkpoint, named_checkpoint, save_chec
 from pellucid.training.loop import OnEvent, Recipe, fit, hold, looking, score
 from pellucid.training.objective import Objective
 from pellucid.training.plan import fastest, measure_speed, plan_recipe
+from pellucid.training.prior import BALANCED, choose_prior, prior_offsets, shares
 from pellucid.training.transfer import HeadFit, fit_head
 
 _NO_TIME = "no time is left to train the last third of the network on"
@@ -126,9 +127,9 @@ def fit_and_save(work: Work, recipe: Recipe | None, *, checkpoint: Any = None, s
             module, work.dataset.classes, work.contract, work.architecture, {"origin": origin}, work.task,
             mirror=_mirror(work, recipe),
         )  # fmt: skip
-        classifier, summary["valid"] = _validated(
-            classifier, work.parts["validation"], work.dataset.targets(), fitted.logits if fitted else None
-        )
+        logits = fitted.logits if fitted else _logits(classifier, work.parts["validation"])
+        classifier, logits = _with_prior(work, classifier, logits)
+        classifier, summary["valid"] = _validated(classifier, work.parts["validation"], work.dataset.targets(), logits)
         classifier.save(run.path / "model")
         summary["seconds"] = round(seconds_before + time.monotonic() - work.started, 2)
     state = "finished" if stopped in ("done", "early") else stopped.split()[0]
@@ -152,7 +153,7 @@ def _fit_last_layer(
         module, work.parts["train"], work.parts["validation"], contract=work.contract,
         contents=[record.sha256 for record in work.pack.records], weights=weights,
         mirrored="flip" in work.config.augment.split(), num_classes=len(work.dataset.classes), device=work.device,
-        precision=precision, balanced=work.config.class_weights == "balanced", seed=work.config.seed,
+        precision=precision, balance=work.config.balance, seed=work.config.seed,
         on_event=work.tell, task=work.task, deadline=deadline, should_stop=should_stop,
     )  # fmt: skip
 
@@ -191,30 +192,48 @@ def _plan_fine_tuning(
 def _keep_best(work: Work, module: nn.Module, recipe: Recipe, before: Checkpoint, after: Mapping[str, float]) -> None:
     """Leaves in `module` the best of the network before fine-tuning, after it, and means of both."""
     valid = looking(work.parts["validation"], work.contract, work.device)
-    objective = Objective(work.task)
+    objective = Objective(work.task, macro=work.config.balance != "none")
     finetune.keep_best(
         module, before.tensors, {"before": before.numbers["scores"], "after": after},
         score=lambda network: score(network, valid, recipe, objective), rank=objective.rank, on_event=work.tell,
     )  # fmt: skip
 
 
-def _validated(
-    classifier: Classifier, valid: Pictures, targets: np.ndarray, logits: np.ndarray | None
-) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier with the margin of its numbers, and the task's metric with its interval on the validation part.
+def _with_prior(work: Work, classifier: Classifier, logits: np.ndarray) -> tuple[Classifier, np.ndarray]:
+    """After a balanced training, the classifier that answers for the shares that do better in validation, and its logits there."""
+    task, classes = work.task, work.dataset.classes
+    if work.config.balance not in BALANCED:
+        return classifier, logits
+    targets = work.dataset.targets()
+    learned = targets[work.parts["train"].indices]
+    offsets = prior_offsets(task, learned, len(classes))
+    prior = choose_prior(task, logits, targets[work.parts["validation"].indices], offsets, asked=work.config.prior)
+    if prior is None:
+        return classifier, logits
+    reasons = prior.reasons(classes, shares(task, learned, len(classes)))
+    work.run.update(plan=[*work.run.read()["plan"], *reasons], prior=prior.to_dict(classes))
+    work.tell({"event": "plan", "reasons": reasons})
+    if prior.taken == "equal":
+        return classifier, logits
+    return replace(classifier, offsets=prior.offsets), (logits + np.array(prior.offsets)).astype(np.float32)
 
-    Without `logits` of these pictures they are looked at in full precision, as `predict` does.
-    """
-    answers = _answers(classifier, valid) if logits is None else classifier.answers(torch.from_numpy(logits))
+
+def _validated(
+    classifier: Classifier, valid: Pictures, targets: np.ndarray, logits: np.ndarray
+) -> tuple[Classifier, dict[str, Any]]:
+    """The classifier with the margin of its numbers, and the task's metric with its interval on the validation part, whose
+    `logits` are given."""
+    answers = classifier.answers(torch.from_numpy(logits))
     truth, task = targets[valid.indices], classifier.task
     if task.kind == NUMBER:
         classifier = replace(classifier, task=replace(task, margin=conformal_margin((answers - truth)[:, 0])))
     return classifier, {"n": len(valid), task.metric: headline(task, truth, answers).to_dict()}
 
 
-def _answers(classifier: Classifier, pictures: Pictures) -> np.ndarray:
+def _logits(classifier: Classifier, pictures: Pictures) -> np.ndarray:
+    """In full precision, as `predict` sees them."""
     parts = np.array_split(pictures.indices, -(-len(pictures) // 1024))
-    return np.concatenate([classifier.predict_proba(pictures.pixels[rows]) for rows in parts])
+    return torch.cat([classifier.predict_logits(pictures.pixels[rows]) for rows in parts]).numpy()
 
 
 def closing_seconds(limit: float) -> float:
@@ -235,7 +254,7 @@ def _seconds_of_validation(work: Work, module: nn.Module, recipe: Recipe) -> flo
         module, work.dataset.classes, work.contract, work.architecture, mirror=_mirror(work, recipe)
     )
     started = time.monotonic()
-    _answers(classifier, part)
+    _logits(classifier, part)
     return (time.monotonic() - started) * len(valid) / len(part)
 
 
