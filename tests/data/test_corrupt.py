@@ -16,8 +16,12 @@ def pictures(n: int = 6, side: int = 32, channels: int = 3, seed: int = 0) -> to
     """Smooth colored waves with edges, uint8 (n, side, side, channels)."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] / side
-    waves = np.sin(2 * np.pi * (rng.uniform(1, 4, (n, channels, 1, 1)) * x + rng.uniform(1, 4, (n, channels, 1, 1)) * y))
-    return torch.from_numpy(np.round(110 + 70 * np.sign(waves) * np.sqrt(abs(waves))).astype(np.uint8)).permute(0, 2, 3, 1)
+    waves = np.sin(
+        2 * np.pi * (rng.uniform(1, 4, (n, channels, 1, 1)) * x + rng.uniform(1, 4, (n, channels, 1, 1)) * y)
+    )
+    return torch.from_numpy(np.round(110 + 70 * np.sign(waves) * np.sqrt(abs(waves))).astype(np.uint8)).permute(
+        0, 2, 3, 1
+    )
 
 
 def off(change: Change, batch: torch.Tensor, level: float) -> float:

@@ -59,7 +59,8 @@ def test_a_run_cannot_be_told_from_itself(home: Path) -> None:
 
 def test_runs_with_other_test_pictures_are_refused_and_the_files_counted(home: Path) -> None:
     test = [
-        {row["sha256"] for row in Run(home / name).read_manifest() if row["split"] == "test"} for name in ("good", "other")
+        {row["sha256"] for row in Run(home / name).read_manifest() if row["split"] == "test"}
+        for name in ("good", "other")
     ]
     only = [len(test[0] - test[1]), len(test[1] - test[0])]
     assert only[0] > 0

@@ -371,6 +371,16 @@ def test_few_pictures_and_a_single_class_are_noted():
     assert enough.notes == ()
 
 
+@pytest.mark.parametrize(("labels", "given"), [([0] * 12, [0, 1, 2] * 4), ([0, 1, 2] * 4, [0] * 12), ([1], [0])])
+def test_one_class_alone_in_the_truth_or_in_the_answers_is_measured_as_far_as_it_goes(labels, given):
+    result = measured(labels, answering(given, 3, 1.0))
+    assert result.accuracy.value == np.mean(np.array(labels) == given)
+    for ranking in result.rankings:
+        assert bool(len(ranking.curve)) == (0 < ranking.n < len(labels))
+    assert ("not measured" in str(result)) == (len(set(labels)) < 3 or len(set(given)) < 3)
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
 def test_the_table_names_every_class_until_there_are_too_many():
     rng = np.random.default_rng(8)
     for num_classes, lines in ((30, 30), (31, 10)):

@@ -89,5 +89,7 @@ def test_the_point_is_counted_by_hand() -> None:
     assert point.specificity.value == pytest.approx(3 / 4)
     assert point.precision.value == pytest.approx(2 / 3)
     assert point.negative_predictive_value.value == pytest.approx(3 / 4)
-    grouped = operating_point(truth, scores, 0.6, positive="", aim="", chosen_on="", groups=np.array([0, 1, 1, 2, 3, 4, 5]))
+    grouped = operating_point(
+        truth, scores, 0.6, positive="", aim="", chosen_on="", groups=np.array([0, 1, 1, 2, 3, 4, 5])
+    )
     assert grouped.sensitivity.high - grouped.sensitivity.low > 0.5

@@ -52,9 +52,11 @@ class Change:
             at = self.levels.index(level)
             numbers = _for_side(self.small[at], self.large[at], min(batch.shape[1:3]))
         key = [seed, zlib.crc32(self.name.encode()), round(1000 * level)]
-        generators = [np.random.default_rng([*key, int(i)]) for i in indices]
+        generators: list[np.random.Generator] = []
 
         def random(draw: Callable[[np.random.Generator], np.ndarray]) -> torch.Tensor:
+            if not generators:  # a second draw goes on with them
+                generators.extend(np.random.default_rng([*key, int(i)]) for i in indices)
             return torch.from_numpy(np.stack([draw(generator) for generator in generators])).float()
 
         x = self.work(batch.float() / 255, *numbers, random)
@@ -87,10 +89,10 @@ def _gaussian_blur(x: torch.Tensor, sigma: float, _: Random) -> torch.Tensor:
 
 
 def _defocus_blur(x: torch.Tensor, radius: float, _: Random) -> torch.Tensor:
-    """A disk whose border pixels count by how much of them it covers."""
+    """A disk whose border pixels count by how much of them it covers; half a pixel larger, as one of whole pixels is."""
     reach, fine = math.ceil(radius), 9
     along = (torch.arange((2 * reach + 1) * fine) + 0.5) / fine - reach - 0.5
-    inside = (along[:, None] ** 2 + along**2 <= max(radius, 0.5) ** 2).float()
+    inside = (along[:, None] ** 2 + along**2 <= (radius + 0.5) ** 2).float()
     kernel = F.avg_pool2d(inside[None, None], fine)
     rows, columns = (reflected(torch.arange(-reach, size + reach), size) for size in x.shape[1:3])
     planes = x[:, rows][:, :, columns].permute(0, 3, 1, 2).flatten(0, 1)[:, None]

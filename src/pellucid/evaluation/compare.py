@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,7 @@ def rivals(
         only_first, only_this = (None, None) if errors else (int((gains < 0).sum()), int((gains > 0).sum()))
         found.append(Rival(name, score, gain, only_first, only_this, p, None, _POWER * error or gain.high))
     corrected = holm([rival.p for rival in found[1:] if rival.p is not None])
-    others = [Rival(**{**vars(rival), "corrected": c}) for rival, c in zip(found[1:], corrected, strict=True)]
+    others = [replace(rival, corrected=c) for rival, c in zip(found[1:], corrected, strict=True)]
     return (found[0], *others)
 
 

@@ -197,7 +197,8 @@ def _point(
         chosen, pack = _own_part(looked, "validation")
         aim = f"sensitivity {sensitivity:g}" if sensitivity is not None else f"specificity {specificity:g}"
         aim = f"{aim} or more"
-        chosen_on = f"the validation part, n {len(chosen.rows):,}"
+        also = ", which is measured here, too" if looked.name == "validation" else ""
+        chosen_on = f"the validation part, n {len(chosen.rows):,}{also}"
         threshold = choose_threshold(
             is_positive(chosen.labels, k), answers_of(classifier, pack.pixels, chosen.rows)[:, k],
             sensitivity=sensitivity, specificity=specificity,

@@ -6,6 +6,7 @@ it opens offline, prints, and can be sent by mail.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,11 +89,7 @@ def _class_sections(e: Evaluation, picture: PictureOf, samples: Sequence[tuple[i
         ("Accuracy", html_percent(e.accuracy.value), html_range(e.accuracy)),
         ("Macro-F1", html_percent(e.macro_f1.value), html_range(e.macro_f1)),
         ("Balanced accuracy", html_percent(e.balanced_accuracy.value), html_range(e.balanced_accuracy)),
-        *(
-            [("Mean ROC AUC", number(e.auc.value), html_range(e.auc))]
-            if e.rankings and e.auc.value == e.auc.value
-            else []
-        ),
+        *([("Mean ROC AUC", number(e.auc.value), html_range(e.auc))] if math.isfinite(e.auc.value) else []),
         ("Best baseline", html_percent(best.accuracy.value), safe(best.rule)),
         ("Calibration error", html_percent(e.ece), "ECE, 15 bins"),
         ("Pictures", f"{e.n:,}", f"{safe(e.split)}, {counted(len(e.classes), 'class', 'classes')}"),
@@ -100,7 +97,7 @@ def _class_sections(e: Evaluation, picture: PictureOf, samples: Sequence[tuple[i
     return [
         verdict(e.verdict(), e.notes, tiles),
         section("Where it is right and where it is wrong", _figures(e)),
-        section("At every threshold", threshold_section(e.rankings, e.point)) if e.auc.value == e.auc.value else "",
+        section("At every threshold", threshold_section(e.rankings, e.point)) if math.isfinite(e.auc.value) else "",
         section("Beside simpler rules", _baseline_table(e)),
         section("Most confident mistakes", _mistakes(e, picture)),
         section("Sample pictures", _samples(samples, picture)) if samples else "",
@@ -202,7 +199,13 @@ def _balance_table(e: Evaluation, prior: Mapping[str, Any]) -> str:
          *(number(prior["recall"][way].get(s.label)) for way in ("equal", "data")))
         for s in scores
     ]  # fmt: skip
-    heads = ("Class", "Share in training", "Recall here", "In validation, as if equally frequent", "as frequent as in the data")
+    heads = (
+        "Class",
+        "Share in training",
+        "Recall here",
+        "In validation, as if equally frequent",
+        "as frequent as in the data",
+    )
     macro = prior["macro_f1"]
     return (
         f"<p>The training saw classes about equally often. It answers as if they were {words[prior['taken']]}; macro-F1 on "
