@@ -39,7 +39,7 @@ def test_groups_count_not_pictures() -> None:
     groups = np.repeat(np.arange(20), 30)
     false_alarms = {"groups": 0, "pictures": 0}
     for _ in range(60):
-        lean = rng.normal(0, 0.5, 20)[groups]
+        lean = rng.normal(0, 1.5, 20)[groups]
         gains = np.sign(lean + rng.normal(size=600)) * (rng.random(600) < 0.5)
         false_alarms["groups"] += paired(gains, groups=groups, exact=True)[1] < 0.05
         false_alarms["pictures"] += paired(gains, exact=True)[1] < 0.05
