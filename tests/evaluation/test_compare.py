@@ -66,7 +66,7 @@ def test_runs_with_other_test_pictures_are_refused_and_the_files_counted(home: P
     assert only[0] > 0
     with pytest.raises(DataError, match=rf"{only[0]} only in that of .*good") as error:
         compare([home / "good", home / "other"])
-    assert (f"{only[1]} only in that of" in str(error.value)) == (only[1] > 0)
+    assert (f" {only[1]} only in that of" in str(error.value)) == (only[1] > 0)
 
 
 def test_a_true_answer_that_differs_is_refused(home: Path, tmp_path: Path) -> None:
