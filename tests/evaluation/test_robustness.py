@@ -81,4 +81,4 @@ def test_large_sets_are_drawn_from_with_a_seed(monkeypatch: pytest.MonkeyPatch) 
     assert first.n == 2000
     assert len(np.unique(seen[0])) == 2000
     assert all((which == seen[0]).all() for which in seen)
-    assert "2,000 of 2,300 drawn with seed 0" in str(first)
+    assert "2,000 of 2,300 pictures, drawn with seed 0" in str(first)

@@ -159,9 +159,9 @@ def robustness(
 
 def _verdict(r: Robustness) -> Iterator[str]:
     worst, best = (choose(r.corruptions, key=lambda course: course.mean) for choose in (min, max))
-    few = f", {r.n:,} of {r.of:,} drawn with seed {r.seed}" if r.n < r.of else ""
+    which = f"{r.n:,} of {r.of:,} pictures, drawn with seed {r.seed}" if r.n < r.of else counted(r.n, "picture")
     yield (
-        f"On {counted(r.n, 'picture')}{few}, the {r.metric} is {percent(r.clean.value)} untouched and "
+        f"On {which}, the {r.metric} is {percent(r.clean.value)} untouched and "
         f"{percent(sum(c.mean for c in r.corruptions) / len(r.corruptions))} on average over {len(r.corruptions)} kinds of damage "
         "in five severities."
     )
