@@ -68,7 +68,7 @@ def test_the_ends_of_the_ranges_are_allowed(good: dict[str, float]) -> None:
     ("kind", "setting", "value", "hint"),
     [
         (TrainConfig, "optimizer", "adam", "Did you mean adamw?"),
-        (TrainConfig, "class_weights", "balance", "Did you mean balanced?"),
+        (TrainConfig, "balance", "weight", "Did you mean weights?"),
         (TrainConfig, "precision", "fp16", "auto, fp32, bf16"),
         (TrainConfig, "device", "gpu", "auto, cpu, cuda, mps"),
         (DataConfig, "fit", "streched", "Did you mean stretch?"),

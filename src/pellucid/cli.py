@@ -255,6 +255,16 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="A folder of other things, to measure how well they are told; may be repeated."),
     ] = None,
+    positive: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Also measure a threshold on the probability of this class.")
+    ] = None,
+    sensitivity: Annotated[
+        float | None, typer.Option(help="Choose it for this sensitivity on the validation part.  [default: it is 0.5]")
+    ] = None,
+    specificity: Annotated[float | None, typer.Option(help="Or for this specificity.")] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also under noise, blur, weather, damage, turned, resized, relit.")
+    ] = False,
     engine: Engine = "auto",
     as_json: Json = False,
 ) -> None:
@@ -263,10 +273,29 @@ def evaluate(
 
     with progress("reading pictures") as show:
         evaluation = measure(
-            run, data, split=split, abstain=abstain, sets=sets, unlike=unlike or (), engine=engine, on_engine=say, progress=show
+            run, data, split=split, abstain=abstain, sets=sets, unlike=unlike or (), positive=positive,
+            sensitivity=sensitivity, specificity=specificity, robustness=robustness, engine=engine, on_engine=say, progress=show,
         )  # fmt: skip
     report = run / "reports" / f"{evaluation.split}.html"
     _print(evaluation.to_dict() | {"report": str(report)}, as_json, f"{evaluation}\n\nreport  {report}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders; the others are held against the first.")
+    ],
+    data: Annotated[str | None, typer.Option(help="Other labelled pictures to compare them on.")] = None,
+    split: Annotated[str, typer.Option(help="Which part of their own to compare them on.")] = "test",
+    engine: Engine = "auto",
+    as_json: Json = False,
+) -> None:
+    """Which run is better, by a paired test on the same pictures."""
+    from pellucid.evaluation.compare import compare as compare_runs
+
+    with progress("reading pictures") as show:
+        found = compare_runs(runs, data, split=split, engine=engine, progress=show)
+    _print(found.to_dict(), as_json, str(found))
 
 
 @app.command()

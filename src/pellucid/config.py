@@ -28,6 +28,7 @@ def _check_choices(config: Any) -> None:
 
 
 METRICS = {
+    "macro_f1": "macro-F1",
     "accuracy": "accuracy",
     "average_precision": "mean average precision",
     "mae": "mean absolute error",
@@ -166,7 +167,18 @@ class TrainConfig:
     label_smoothing: float | None = _option(None, "Share of the target spread over all classes.")
     ema: bool = _option(True, "Average the weights over the last steps and keep the average.")
     clip: float | None = _option(None, "Limit of the gradient norm.")
-    class_weights: str = _option("none", "Weigh rare classes up in the loss.", ("none", "balanced"))
+    balance: str = _option(
+        "none",
+        "What is done for rare classes: weights in the loss, more draws (sampler), or the focal loss, which minds what is hard; the "
+        "best weights are then those of the best macro-F1.",
+        ("none", "weights", "sampler", "focal"),
+    )
+    prior: str = _option(
+        "auto",
+        "After --balance weights or sampler: answer as if classes were as frequent as in the data, or equally frequent; auto takes "
+        "what has the better macro-F1 in validation.",
+        ("auto", "data", "equal"),
+    )
     patience: int | None = _option(None, "Stop after so many epochs without a better validation score.")
     augment: str = _option(
         "auto",

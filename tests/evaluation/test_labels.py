@@ -10,7 +10,8 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, p
 
 from pellucid.errors import DataError
 from pellucid.evaluation.intervals import resamples
-from pellucid.evaluation.labels import _average_precisions, average_precision_interval, evaluate_labels
+from pellucid.evaluation.labels import average_precision_interval, evaluate_labels
+from pellucid.evaluation.ranking import areas
 
 NAMES = ("a", "b", "c")
 
@@ -49,7 +50,7 @@ def test_scores_are_scikit_learns(answers: tuple[np.ndarray, np.ndarray]) -> Non
 def test_a_draw_is_a_weighted_score(answers: tuple[np.ndarray, np.ndarray]) -> None:
     truth, probabilities = answers
     weight = next(resamples(400, draws=5))
-    found = _average_precisions(truth > 0, probabilities, weight)
+    found = areas(truth > 0, probabilities, weight).average_precision
     for row, one in zip(found, weight, strict=True):
         expected = [average_precision_score(truth[:, k], probabilities[:, k], sample_weight=one) for k in range(3)]
         assert row == pytest.approx(expected)

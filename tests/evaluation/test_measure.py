@@ -15,7 +15,7 @@ from PIL import Image
 
 import pellucid
 from pellucid.data.dataset import Dataset, from_arrays
-from pellucid.errors import DataError, RunError
+from pellucid.errors import ConfigError, DataError, RunError, UnknownNameError
 from pellucid.evaluation.measure import evaluate
 from pellucid.run import Run
 
@@ -257,3 +257,64 @@ def test_arrays_are_trained_on_as_they_are(
     with pytest.raises(DataError) as told:  # says how many there are of each, and does not print the pictures
         pellucid.train((images, names.tolist()[:5]), out=tmp_path / "other", **SETTINGS)
     assert len(str(told.value)) < 300
+
+
+def test_a_threshold_is_chosen_on_the_validation_part_and_measured_on_the_test_part(own: tuple[Run, Path]) -> None:
+    run, folder = own
+    classifier = pellucid.load(run.path)
+    point = evaluate(run, positive="one", sensitivity=0.9).point
+    k = classifier.classes.index("one")
+    images, names = part_of(run, folder, "validation")
+    scores = classifier.predict_proba(images[..., None])[:, k]
+    assert (scores[names == "one"] >= point.threshold).mean() >= 0.9
+    assert (scores[names == "one"] > point.threshold).mean() < 0.9
+    images, names = part_of(run, folder, "test")
+    says = classifier.predict_proba(images[..., None])[:, k] >= point.threshold
+    assert point.sensitivity.value == pytest.approx(says[names == "one"].mean())
+    assert point.specificity.value == pytest.approx((~says)[names != "one"].mean())
+    assert evaluate(run, positive="one").point.threshold == 0.5
+    page = (run.path / "reports" / "test.html").read_text()
+    assert "counts as &#x27;one&#x27;" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"positive": "ones"}, UnknownNameError, "Did you mean one"),
+        ({"sensitivity": 0.9}, ConfigError, "add --positive"),
+        ({"positive": "one", "sensitivity": 0.9, "specificity": 0.9}, ConfigError, "two thresholds"),
+        ({"positive": "one", "sensitivity": 95}, ConfigError, "like 0.95"),
+    ],
+)
+def test_a_point_that_cannot_be_chosen_is_refused(
+    home: Path, options: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        evaluate(home / "run", **options)
+
+
+def test_neighbors_stand_beside_the_scores_and_are_missed_with_a_word(own: tuple[Run, Path]) -> None:
+    run, folder = own
+    evaluation = evaluate(run)
+    assert list(evaluation.baseline) == ["majority", "nearest_pixels", "nearest_features"]
+    assert evaluation.baseline["nearest_pixels"].accuracy.value > 0.8
+    images, names = part_of(run, folder, "test")
+    shutil.rmtree(folder)
+    alone = evaluate(run, from_arrays(images, names))
+    assert list(alone.baseline) == ["majority"]
+    assert any("no nearest ones" in note for note in alone.notes)
+
+
+def test_robustness_is_a_part_of_the_evaluation_and_of_its_report(own: tuple[Run, Path], monkeypatch) -> None:
+    from pellucid.data.corrupt import CHANGES
+
+    few = [change for change in CHANGES if change.name in ("contrast", "darker")]
+    monkeypatch.setattr("pellucid.evaluation.robustness.CHANGES", few)
+    run, _ = own
+    evaluation = evaluate(run, robustness=True)
+    assert evaluation.robustness.clean.value == evaluation.accuracy.value
+    assert [course.name for course in evaluation.robustness.courses] == ["contrast", "darker"]
+    page = (run.path / "reports" / "test.html").read_text()
+    assert "Where it breaks" in page
+    assert json.loads((run.path / "reports" / "test.json").read_text())["robustness"]["n"] == evaluation.n
+    assert evaluate(run).robustness is None

@@ -211,10 +211,12 @@ def test_scores_are_those_of_scikit_learn(case):
     theirs = sk.precision_recall_fscore_support(labels, predicted, labels=everything, zero_division=np.nan)
     for score, precision, recall, f1, n in zip(ours.per_class, *theirs, strict=True):
         assert score.n == n
-        assert score.precision == (None if np.isnan(precision) else pytest.approx(precision))
+        assert score.precision.value == pytest.approx(precision, nan_ok=True)
         assert score.recall.value == pytest.approx(recall, nan_ok=True)
-        assert score.f1 == (pytest.approx(f1) if n else None)
-    for interval in (ours.accuracy, ours.macro_f1):
+        assert score.f1.value == pytest.approx(f1 if n else math.nan, nan_ok=True)
+    recalls = [score.recall.value for score in ours.per_class if score.n]
+    assert ours.balanced_accuracy.value == pytest.approx(np.mean(recalls))
+    for interval in (ours.accuracy, ours.balanced_accuracy, ours.macro_f1):
         assert 0 <= interval.low <= interval.value <= interval.high <= 1
     json.dumps(ours.to_dict(), allow_nan=False)
 
@@ -234,14 +236,10 @@ def test_the_order_of_pictures_changes_nothing(case, random):
 def test_a_class_without_pictures_is_listed_and_not_scored():
     ours = measured([0, 0, 1, 1], answering([0, 0, 1, 0], 3), classes=["cat", "dog", "owl"])
     cat, dog, owl = ours.to_dict()["per_class"]
-    assert owl == {
-        "label": "owl",
-        "n": 0,
-        "precision": None,
-        "recall": {"value": None, "low": None, "high": None},
-        "f1": None,
-    }
-    assert ours.macro_f1.value == pytest.approx((cat["f1"] + dog["f1"]) / 2)
+    nothing = {"value": None, "low": None, "high": None}
+    assert owl == {"label": "owl", "n": 0, "precision": nothing, "recall": nothing, "f1": nothing, "share": None}
+    assert ours.macro_f1.value == pytest.approx((cat["f1"]["value"] + dog["f1"]["value"]) / 2)
+    assert [ranking.auc.value > 0.5 for ranking in ours.rankings] == [True, True, False]
     assert any("1 of 3 classes ('owl')" in note for note in ours.notes)
 
 
@@ -292,12 +290,15 @@ def test_the_worst_mistakes_come_most_confident_first_and_not_more_than_24():
 def test_the_baseline_is_the_training_majority_when_it_is_known():
     labels = np.repeat([0, 1], [30, 10])
     probabilities = answering(labels, 2)
-    given_one = measured(labels, probabilities, classes=["cat", "dog"], majority="dog")
-    assert given_one.baseline == {"majority": {"label": "dog", "accuracy": 0.25}}
+    given_one = measured(labels, probabilities, classes=["cat", "dog"], training={"cat": 10, "dog": 30})
+    assert given_one.majority == "dog"
+    assert given_one.baseline["majority"].accuracy == wilson(10, 40)
+    assert [score.share for score in given_one.per_class] == [0.25, 0.75]
     derived = measured(labels, probabilities, classes=["cat", "dog"])
-    assert derived.baseline == {"majority": {"label": "cat", "accuracy": 0.75}}
+    assert derived.majority == "cat"
+    assert derived.baseline["majority"].accuracy == wilson(30, 40)
     with pytest.raises(UnknownNameError, match="Did you mean dog"):
-        measured(labels, probabilities, classes=["cat", "dog"], majority="dogs")
+        measured(labels, probabilities, classes=["cat", "dog"], training={"dogs": 3})
 
 
 # What cannot be measured
@@ -370,6 +371,16 @@ def test_few_pictures_and_a_single_class_are_noted():
     assert enough.notes == ()
 
 
+@pytest.mark.parametrize(("labels", "given"), [([0] * 12, [0, 1, 2] * 4), ([0, 1, 2] * 4, [0] * 12), ([1], [0])])
+def test_one_class_alone_in_the_truth_or_in_the_answers_is_measured_as_far_as_it_goes(labels, given):
+    result = measured(labels, answering(given, 3, 1.0))
+    assert result.accuracy.value == np.mean(np.array(labels) == given)
+    for ranking in result.rankings:
+        assert bool(len(ranking.curve)) == (0 < ranking.n < len(labels))
+    assert ("not measured" in str(result)) == (len(set(labels)) < 3 or len(set(given)) < 3)
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
 def test_the_table_names_every_class_until_there_are_too_many():
     rng = np.random.default_rng(8)
     for num_classes, lines in ((30, 30), (31, 10)):
@@ -378,7 +389,6 @@ def test_the_table_names_every_class_until_there_are_too_many():
         result = measured(labels, answering(predicted, num_classes))
         table = [line for line in str(result).splitlines() if line.startswith("class ") and " > " not in line]
         assert len(table) == lines + 1  # and the heading
-        assert len({len(line) for line in table}) == 1
     worst = sorted(result.per_class, key=lambda score: score.recall.value)[0].recall.value
     assert f"{worst:.3f} (" in table[1]
     assert "of 31)" in str(result)

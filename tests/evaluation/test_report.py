@@ -226,7 +226,7 @@ def test_the_table_holds_every_score():
 
 def svgs(html: str) -> dict[str, str]:
     found = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
-    return {re.search(r'id="(\w+)-', svg)[1]: svg for svg in found}
+    return {re.search(r'id="([a-z]+(?:-recall)?)-', svg)[1]: svg for svg in found}
 
 
 def texts(svg: str) -> list[str]:
@@ -236,7 +236,7 @@ def texts(svg: str) -> list[str]:
 def test_figures_are_searchable_text_with_the_counts_of_the_matrix():
     e = evaluation(("cat", "dog", "owl"), n=90)
     drawn = svgs(rendered(e))
-    assert list(drawn) == ["loss", "accuracy", "confusion", "recall", "calibration"]
+    assert list(drawn) == ["loss", "accuracy", "confusion", "recall", "calibration", "roc", "precision-recall"]
     numbers = [int(text) for text in texts(drawn["confusion"]) if text.isdigit()]
     assert numbers == [count for count in e.confusion.ravel() if count]
     recalls = [text for text in texts(drawn["recall"]) if "(" in text]

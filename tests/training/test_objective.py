@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import average_precision_score, log_loss
+from sklearn.metrics import average_precision_score, f1_score, log_loss
 
 from pellucid.data.task import LABELS, NUMBER, Task
 from pellucid.errors import ConfigError
@@ -26,9 +26,32 @@ def test_classes_are_learned_by_cross_entropy() -> None:
     assert Objective().total(LOGITS, CLASSES) / 40 == pytest.approx(
         log_loss(CLASSES, LOGITS.double().softmax(1)), rel=1e-5
     )
-    assert objective.score(objective.answer(LOGITS), CLASSES) == pytest.approx(
-        (LOGITS.argmax(1) == CLASSES).float().mean()
-    )
+    right = (LOGITS.argmax(1) == CLASSES).float().mean()
+    assert objective.scores(objective.answer(LOGITS), CLASSES) == {"accuracy": pytest.approx(right)}
+
+
+def test_the_focal_loss_is_that_of_its_paper() -> None:
+    """Two classes are one logit's yes and no, for which torchvision has it; without its second factor it is the cross-entropy."""
+    from torchvision.ops import sigmoid_focal_loss
+
+    z, yes = LOGITS[:, 0], SETS[:, 0]
+    expected = sigmoid_focal_loss(z, yes, alpha=-1, gamma=2, reduction="mean")
+    two = torch.stack([torch.zeros_like(z), z], dim=1)
+    assert float(Objective(focal=True).loss(two, yes.long())) == pytest.approx(float(expected), rel=1e-5)
+    mixed = F.one_hot(yes.long(), 2).float()
+    assert float(Objective(focal=True).loss(two, mixed)) == pytest.approx(float(expected), rel=1e-5)
+    each = [sigmoid_focal_loss(LOGITS[:, k], SETS[:, k], alpha=-1, gamma=2, reduction="mean") for k in range(3)]
+    assert float(Objective(Task(LABELS), focal=True).loss(LOGITS, SETS)) == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_a_balanced_training_is_ranked_by_macro_f1() -> None:
+    objective = Objective(macro=True)
+    scores = objective.scores(LOGITS.argmax(1), CLASSES)
+    assert scores["macro_f1"] == pytest.approx(f1_score(CLASSES, LOGITS.argmax(1), average="macro"))
+    worse = {"macro_f1": 0.5, "accuracy": 0.9, "loss": 0.1}
+    better = {"macro_f1": 0.6, "accuracy": 0.8, "loss": 0.3}
+    assert objective.rank(better) > objective.rank(worse)
+    assert Objective().rank(better) < Objective().rank(worse)
 
 
 def test_labels_are_learned_each_by_itself() -> None:
@@ -36,21 +59,22 @@ def test_labels_are_learned_each_by_itself() -> None:
     each = [log_loss(SETS[:, k], LOGITS[:, k].sigmoid()) for k in range(3)]
     assert float(objective.loss(LOGITS, SETS)) == pytest.approx(np.mean(each), rel=1e-5)
     assert objective.total(LOGITS, SETS) / 40 == pytest.approx(np.mean(each), rel=1e-5)
-    assert objective.score(objective.answer(LOGITS), SETS) == pytest.approx(average_precision_score(SETS, LOGITS))
+    scores = objective.scores(objective.answer(LOGITS), SETS)
+    assert scores == {"average_precision": pytest.approx(average_precision_score(SETS, LOGITS))}
 
 
 def test_a_label_on_every_picture_does_not_lift_the_score() -> None:
     sets = SETS.clone()
     sets[:, 1] = 1
     expected = np.mean([average_precision_score(sets[:, k], LOGITS[:, k]) for k in (0, 2)])
-    assert Objective(Task(LABELS)).score(LOGITS, sets) == pytest.approx(expected)
+    assert Objective(Task(LABELS)).scores(LOGITS, sets)["average_precision"] == pytest.approx(expected)
 
 
 def test_numbers_are_scored_in_their_unit() -> None:
     task = Task(NUMBER, mean=100.0, std=20.0)
     answers, truth = torch.tensor([[0.5], [-1.0]]), torch.from_numpy(task.scaled(np.array([[100.0], [120.0]])))
     objective = Objective(task)
-    assert objective.score(answers, truth) == pytest.approx((10 + 40) / 2)
+    assert objective.scores(answers, truth) == {"mae": pytest.approx((10 + 40) / 2)}
     assert float(objective.loss(answers, truth)) == pytest.approx(
         (0.5 * 0.5**2 + (2.0 - 0.5)) / 2
     )  # Girshick's smooth L1
@@ -74,8 +98,8 @@ def test_balanced_labels_weigh_both_sides_alike() -> None:
     assert balanced_weights(targets, 3) == (3.0, 1.0, 1.0)  # the last one is on every picture
 
 
-@pytest.mark.parametrize("settings", [{"label_smoothing": 0.1, "class_weights": "none"},
-                                      {"label_smoothing": None, "class_weights": "balanced"}])  # fmt: skip
+@pytest.mark.parametrize("settings", [{"label_smoothing": 0.1, "balance": "none"},
+                                      {"label_smoothing": None, "balance": "weights"}])  # fmt: skip
 def test_settings_about_classes_are_refused_for_numbers(settings: dict) -> None:
     refuse_for_numbers(Task(LABELS), **settings)
     with pytest.raises(ConfigError, match="a number is to be learned"):

@@ -401,7 +401,7 @@ def test_balanced_weights_are_those_of_scikit_learn(pictures: Pictures, known_sp
         np.flatnonzero((pictures.labels > 4) | (np.arange(len(pictures.labels)) < 300)),
     )
     labels = some.labels[some.indices]
-    weights = recipe_for(some, class_weights="balanced").class_weights
+    weights = recipe_for(some, balance="weights").class_weights
     assert weights is not None
     expected = compute_class_weight("balanced", classes=np.arange(10), y=labels)
     assert np.array(weights) / weights[0] == pytest.approx(expected / expected[0], rel=1e-4)

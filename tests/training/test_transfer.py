@@ -69,7 +69,7 @@ def fitted(
     events: list[dict[str, Any]] = []
     arguments: dict[str, Any] = {
         "contract": CONTRACT, "num_classes": num_classes, "weights": "some", "device": torch.device("cpu"),
-        "contents": [f"picture {i}" for i in range(len(labels))], "precision": "fp32", "balanced": False, "seed": 0,
+        "contents": [f"picture {i}" for i in range(len(labels))], "precision": "fp32", "balance": "none", "seed": 0,
         "on_event": events.append,
     }  # fmt: skip
     fit = fit_head(
@@ -112,7 +112,7 @@ def test_the_network_answers_as_scikit_learn_does_on_its_features(
         answers[strength] = model.predict_proba(x)
     losses = {strength: log_loss(labels[border:], answer[border:]) for strength, answer in answers.items()}
 
-    fit, events = fitted(module, pixels, labels, num_classes, balanced=balanced)
+    fit, events = fitted(module, pixels, labels, num_classes, balance="weights" if balanced else "none")
     assert fit is not None
     assert fit.strength == min(losses, key=lambda strength: losses[strength])
     assert fit.scores["loss"] == pytest.approx(losses[fit.strength], rel=5e-3)  # of features as halves

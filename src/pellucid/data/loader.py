@@ -42,8 +42,16 @@ class Pictures:
 class Loader:
     """Feeds one split to a device. On a GPU the pixels move there once when they fit, and are augmented there."""
 
-    def __init__(self, pictures: Pictures, contract: PixelContract, device: torch.device, *, batch_size: int) -> None:
+    def __init__(
+        self, pictures: Pictures, contract: PixelContract, device: torch.device, *, batch_size: int,
+        strata: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        """With `strata` int (N,) an epoch draws, with replacement, equally often from each of them."""
         self.pictures, self.contract, self.device, self.batch_size = pictures, contract, device, batch_size
+        self._chance = None
+        if strata is not None:
+            chance = 1 / np.bincount(strata)[strata]
+            self._chance = chance / chance.sum()
         self._resident: torch.Tensor | None = None
         self._held = 0
         self._row = np.zeros(0, np.int64)
@@ -68,7 +76,8 @@ class Loader:
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, Mixed | None]]:
         """The batches of one epoch from batch `start` on, augmented; equal in size to within one picture, since a small
         last batch would spoil the statistics of batch norm. The third part says what was mixed in, if pictures are mixed."""
-        order = np.random.default_rng([seed, epoch]).permutation(self.pictures.indices)
+        rng, rows = np.random.default_rng([seed, epoch]), self.pictures.indices
+        order = rng.permutation(rows) if self._chance is None else rng.choice(rows, len(rows), p=self._chance)
         for rows in np.array_split(order, len(self))[start:]:
             pixels, partners, share = augmentation.treated(
                 self._fetch, rows, among=self.pictures.indices, seed=seed, epoch=epoch

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
@@ -23,9 +23,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pellucid.evaluation.intervals import Interval
 from pellucid.evaluation.metrics import CalibrationBin, Evaluation
+from pellucid.evaluation.ranking import OperatingPoint, Ranking
+from pellucid.evaluation.robustness import Course, Robustness
 from pellucid.evaluation.silence import RiskCoverage, Silence
 from pellucid.evaluation.text import shorten
 
+MAX_CURVES = 8
 MAX_CLASSES = 50  # a figure shows at most so many; beyond, the weakest ones
 _MAX_LAYERS = 8
 _SHRINK = 0.7  # a figure shrinks this far on a narrow screen before it scrolls, so that it stays legible
@@ -73,7 +76,7 @@ def metric_curve(history: Sequence[Mapping[str, Any]], metric: str) -> str:
     with _style():
         figure, axes = _epochs(history)
         _line(axes, history, f"valid_{metric}", "validation", _SECOND, "--")
-        if metric == "accuracy":
+        if metric in ("accuracy", "macro_f1"):
             axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         return _svg(figure, "accuracy")
 
@@ -243,6 +246,107 @@ def residual_plot(truth: np.ndarray, answers: np.ndarray, name: str, margin: flo
         axes.set_xlabel(f"true {shorten(name, 40)}", parse_math=False)
         axes.set(ylabel="answer − truth")
         return _svg(figure, "residuals")
+
+
+def ranked_shown(rankings: Sequence[Ranking]) -> list[Ranking]:
+    """Those whose curves a figure shows: at most eight, of the smallest area, the best first."""
+    measured = sorted((r for r in rankings if len(r.curve)), key=lambda r: r.auc.value)
+    return measured[:MAX_CURVES][::-1]
+
+
+def roc_curves(shown: Sequence[Ranking], point: OperatingPoint | None) -> str:
+    """Sensitivity against the false positive rate of each class, with the chosen point and its intervals."""
+    with _style():
+        figure, axes = _curves("others taken for it (false positive rate)", "found (sensitivity)")
+        axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=0.8, linestyle=":")
+        for ranking, style in zip(shown, _curve_styles(len(shown)), strict=True):
+            axes.plot(ranking.curve[:, 1], ranking.curve[:, 0], label=_curve_label(ranking, ranking.auc), **style)
+        if point:
+            x = Interval(*(1 - v for v in (point.specificity.value, point.specificity.high, point.specificity.low)))
+            _cross(axes, x, point.sensitivity)
+        return _with_legend(figure, axes, "roc")
+
+
+def precision_recall_curves(shown: Sequence[Ranking], point: OperatingPoint | None) -> str:
+    """Precision against sensitivity (recall) of each class, with the chosen point and its intervals."""
+    with _style():
+        figure, axes = _curves("found (sensitivity, recall)", "right among those taken for it (precision)")
+        for ranking, style in zip(shown, _curve_styles(len(shown)), strict=True):
+            label = _curve_label(ranking, ranking.average_precision)
+            axes.plot(ranking.curve[:, 0], ranking.curve[:, 2], label=label, **style)
+        if point:
+            _cross(axes, point.sensitivity, point.precision)
+        return _with_legend(figure, axes, "precision-recall")
+
+
+def robustness_curves(r: Robustness) -> str:
+    """The mean score of each family of damage against its severity."""
+    families: dict[str, list[Course]] = {}
+    for course in r.corruptions:
+        families.setdefault(course.family, []).append(course)
+    with _style():
+        figure = Figure(figsize=(4.4, 3.2), layout="constrained")
+        axes = figure.add_subplot(xlabel="severity", ylim=(0, 1.02))
+        axes.axhline(r.clean.value, color=_FAINT, linewidth=0.8, linestyle=":")
+        for (family, courses), style in zip(families.items(), _curve_styles(len(families)), strict=True):
+            means = np.mean([[level.score.value for level in c.levels] for c in courses], axis=0)
+            axes.plot([0, 1, 2, 3, 4, 5], [r.clean.value, *means], label=family, marker="o", markersize=3, **style)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.grid(axis="y", color=_FAINT, alpha=0.25, linewidth=0.6)
+        return _with_legend(figure, axes, "damage")
+
+
+def sweep_curve(course: Course, clean: float) -> str:
+    """The score with its interval against the level of one sweep."""
+    with _style():
+        figure = Figure(figsize=(3.2, 2.4), layout="constrained")
+        axes = figure.add_subplot(xlabel=course.unit, ylim=(0, 1.02))
+        axes.axhline(clean, color=_FAINT, linewidth=0.8, linestyle=":")
+        levels = [level.level for level in course.levels]
+        low, high = ([getattr(level.score, end) for level in course.levels] for end in ("low", "high"))
+        axes.fill_between(levels, low, high, color=_ACCENT, alpha=0.15, linewidth=0)
+        axes.plot(levels, [level.score.value for level in course.levels], color=_ACCENT, marker="o", markersize=3)
+        if levels[0] < 1:  # the further to the right, the worse
+            axes.invert_xaxis()
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.grid(axis="y", color=_FAINT, alpha=0.25, linewidth=0.6)
+        return _svg(figure, course.name)
+
+
+def _curves(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.4, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlabel=x, ylabel=y, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes.grid(color=_FAINT, alpha=0.25, linewidth=0.6)
+    return figure, axes
+
+
+def _curve_styles(count: int) -> Iterator[dict[str, Any]]:
+    for k in range(count):
+        color, line = (_ACCENT, _SECOND)[k % 2], ("-", "--", "-.", ":")[k // 2 % 4]
+        yield {"color": color, "linestyle": line, "linewidth": 1.3, "drawstyle": "default"}
+
+
+def _curve_label(ranking: Ranking, area: Interval) -> str:
+    return f"{shorten(ranking.label, 18)} {area.value:.3f}"
+
+
+def _cross(axes: Axes, x: Interval, y: Interval) -> None:
+    """A point with its intervals along both axes."""
+    if math.isfinite(x.value) and math.isfinite(y.value):
+        axes.plot([x.low, x.high], [y.value] * 2, color=_INK, linewidth=1.2)
+        axes.plot([x.value] * 2, [y.low, y.high], color=_INK, linewidth=1.2)
+        axes.plot(x.value, y.value, "o", color=_INK, markersize=5)
+
+
+def _with_legend(figure: Figure, axes: Axes, name: str) -> str:
+    for text in axes.legend(
+        frameon=False, fontsize=8, loc="lower right" if name == "roc" else "lower left"
+    ).get_texts():
+        text.set_parse_math(False)
+    return _svg(figure, name)
 
 
 def _dots(n: int) -> dict[str, Any]:

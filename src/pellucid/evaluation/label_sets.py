@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.evaluation.intervals import Interval
-from pellucid.evaluation.silence import share_interval
+from pellucid.evaluation.intervals import Interval, group_numbers, share
 from pellucid.evaluation.text import percent
 
 
@@ -97,7 +96,7 @@ def measure_sets(
     """What `rule` does on other pictures; the interval is Wilson's, or resampled by group."""
     members = rule.members(probabilities)
     size = members.sum(1)
-    coverage = share_interval(members[np.arange(len(labels)), labels], groups)
+    coverage = share(members[np.arange(len(labels)), labels], None if groups is None else group_numbers(groups))
     return SetScore(rule, len(labels), coverage, float(size.mean()), float((size == 1).mean()))
 
 

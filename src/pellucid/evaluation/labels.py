@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pellucid.errors import DataError
-from pellucid.evaluation.intervals import Interval, group_numbers, percentiles, resamples, wilson
+from pellucid.evaluation.intervals import Interval, group_numbers, percentiles, ratio, resamples, wilson
 from pellucid.evaluation.metrics import (
     MAX_WORST,
     CalibrationBin,
@@ -23,12 +23,15 @@ from pellucid.evaluation.metrics import (
     few_notes,
     require_measurable,
 )
+from pellucid.evaluation.ranking import OperatingPoint, Ranking, areas, curve
+from pellucid.evaluation.robustness import Robustness
 from pellucid.evaluation.text import counted, percent, printable, shorten
 from pellucid.model.prediction import THRESHOLD
 
 if TYPE_CHECKING:
     from pellucid.evaluation.confidence import Confidence
 
+SCORES = ("average_precision", "auc", "precision", "recall", "f1")
 _NAME = 32
 _MAX_IN_TABLE = 30
 
@@ -42,13 +45,14 @@ class LabelScore:
     missed: int
     false: int
     average_precision: Interval
+    auc: Interval
     precision: Interval
     recall: Interval
     f1: Interval
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        scores = {name: getattr(self, name).to_dict() for name in ("average_precision", "precision", "recall", "f1")}
+        scores = {name: getattr(self, name).to_dict() for name in SCORES}
         return {"label": self.label, "n": self.n, "missed": self.missed, "false": self.false, **scores}
 
 
@@ -71,10 +75,13 @@ class LabelsEvaluation:
     ece: float
     calibration: tuple[CalibrationBin, ...]
     baseline: Mapping[str, Any]
+    rankings: tuple[Ranking, ...]
+    point: OperatingPoint | None
     worst: tuple[Mistake, ...]
     interval_method: str
     notes: tuple[str, ...]
     confidence: Confidence | None = None
+    robustness: Robustness | None = None
 
     @property
     def num_right(self) -> int:
@@ -107,8 +114,11 @@ class LabelsEvaluation:
             "calibration": [asdict(b) for b in self.calibration],
             "baseline": dict(self.baseline),
             "confidence": self.confidence and self.confidence.to_dict(),
+            "rankings": [ranking.to_dict() for ranking in self.rankings],
+            "point": self.point and self.point.to_dict(),
             "worst": [asdict(mistake) for mistake in self.worst],
             "notes": list(self.notes),
+            "robustness": self.robustness and self.robustness.to_dict(),
         }
 
     def __str__(self) -> str:
@@ -124,12 +134,13 @@ def evaluate_labels(
     groups: Sequence[Any] | None = None,
     split: str = "test",
     training: np.ndarray | None = None,
+    point: OperatingPoint | None = None,
     seed: int = 0,
 ) -> LabelsEvaluation:
     """Measures label probabilities (N, L) against 0 and 1 (N, L).
 
     `training` are the labels of the training pictures (M, L), for the baseline; by default the split's own. A group is resampled
-    as a whole. Raises DataError when these cannot be measured.
+    as a whole. `point` is what was measured at a chosen threshold. Raises DataError when these cannot be measured.
     """
     truth, given = np.asarray(targets) > 0.5, np.asarray(probabilities) >= THRESHOLD
     require_measurable(probabilities, labels=targets, probabilities=probabilities, paths=paths, groups=groups)
@@ -148,10 +159,11 @@ def evaluate_labels(
     if group_of is not None:
         subset = percentiles(subset.value, drawn.exact, trials=num_groups)
     method = "pictures" if num_groups < 2 else counted(num_groups, "group")
-    precisions = _average_precisions(truth, np.asarray(probabilities), np.ones((1, n)))[0]
     apart = _told_apart(truth)
-    precisions = np.where(apart, precisions, math.nan)
-    f1 = _ratio(2.0 * hits, have + said)
+    precisions, aucs = (
+        np.where(apart, area[0], math.nan) for area in areas(truth, np.asarray(probabilities), np.ones((1, n)))
+    )
+    f1 = ratio(2.0 * hits, have + said)
 
     def of_label(value: float, draws: np.ndarray, where: np.ndarray) -> Interval:
         """The interval of a label's score; `where`: the pictures that it is about."""
@@ -167,6 +179,7 @@ def evaluate_labels(
         LabelScore(
             label=name, n=int(have[k]), missed=int(have[k] - hits[k]), false=int(said[k] - hits[k]),
             average_precision=of_label(precisions[k], drawn.average_precision[:, k], truth[:, k]),
+            auc=of_label(aucs[k], drawn.auc[:, k], truth[:, k]),
             precision=share(int(hits[k]), int(said[k]), drawn.precision[:, k], given[:, k]),
             recall=share(int(hits[k]), int(have[k]), drawn.recall[:, k], truth[:, k]),
             f1=of_label(f1[k] if have[k] else math.nan, drawn.f1[:, k], truth[:, k]),
@@ -177,7 +190,7 @@ def evaluate_labels(
     trials = num_groups or n
     macro = float(f1[present].mean()) if present.any() else math.nan
     mean_precision = float(precisions[apart].mean()) if apart.any() else math.nan
-    micro = float(_ratio(2.0 * hits.sum(), (have + said).sum()))
+    micro = float(ratio(2.0 * hits.sum(), (have + said).sum()))
     calibration = calibration_bins(np.asarray(probabilities, np.float64).clip(0, 1).ravel(), truth.ravel())
     return LabelsEvaluation(
         split=split, classes=tuple(classes), n=n,
@@ -185,10 +198,15 @@ def evaluate_labels(
         subset_accuracy=subset,
         micro_f1=percentiles(micro, drawn.micro_f1, trials=trials) if math.isfinite(micro) else Interval(*[math.nan] * 3),
         macro_f1=_over(macro, drawn.f1[:, present], trials),
-        micro_precision=float(_ratio(hits.sum(), said.sum())), micro_recall=float(_ratio(hits.sum(), have.sum())),
+        micro_precision=float(ratio(hits.sum(), said.sum())), micro_recall=float(ratio(hits.sum(), have.sum())),
         per_label=per_label,
         ece=sum(b.n * abs(b.accuracy - b.confidence) for b in calibration) / truth.size, calibration=calibration,
         baseline=_baseline(truth, truth if training is None else training, classes),
+        rankings=tuple(
+            Ranking(s.label, s.n, s.auc, s.average_precision, curve(truth[:, k], np.asarray(probabilities)[:, k]))
+            for k, s in enumerate(per_label)
+        ),
+        point=point,
         worst=_worst(truth, given, np.asarray(probabilities), classes, paths), interval_method=f"bootstrap over {method}",
         notes=tuple(_notes(truth, classes, num_groups)),
     )  # fmt: skip
@@ -200,9 +218,9 @@ def average_precision_interval(targets: np.ndarray, probabilities: np.ndarray) -
     present = _told_apart(truth)
     if not present.any():
         return Interval(math.nan, math.nan, math.nan)
-    value = _average_precisions(truth, probabilities, np.ones((1, len(truth))))[0, present].mean()
+    value = areas(truth, probabilities, np.ones((1, len(truth)))).average_precision[0, present].mean()
     draws = [
-        _average_precisions(truth, probabilities, weight)[:, present] for weight in resamples(len(truth), draws=300)
+        areas(truth, probabilities, weight).average_precision[:, present] for weight in resamples(len(truth), draws=300)
     ]
     return _over(float(value), np.concatenate(draws), len(truth))
 
@@ -217,6 +235,7 @@ class _Drawn:
     recall: np.ndarray
     f1: np.ndarray
     average_precision: np.ndarray
+    auc: np.ndarray
 
     @classmethod
     def make(
@@ -226,25 +245,12 @@ class _Drawn:
         parts = []
         for weight in resamples(len(truth), groups=groups, seed=seed):  # (D, N)
             hits, have, said = weight @ (truth & given), weight @ truth, weight @ given  # (D, L)
-            micro = _ratio(2 * hits.sum(1), have.sum(1) + said.sum(1))
+            micro = ratio(2 * hits.sum(1), have.sum(1) + said.sum(1))
             parts.append((
-                weight @ exact / weight.sum(1), micro, _ratio(hits, said), _ratio(hits, have), _ratio(2 * hits, have + said),
-                _average_precisions(truth, probabilities, weight),
+                weight @ exact / weight.sum(1), micro, ratio(hits, said), ratio(hits, have), ratio(2 * hits, have + said),
+                *areas(truth, probabilities, weight),
             ))  # fmt: skip
         return cls(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def _average_precisions(truth: np.ndarray, scores: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(D, L): scikit-learn's average precision of each label, with the pictures weighted by each of `weight` (D, N)."""
-    found = np.full((len(weight), truth.shape[1]), np.nan)
-    for k in range(truth.shape[1]):
-        order = np.argsort(-scores[:, k], kind="stable")
-        ends = np.flatnonzero(np.append(np.diff(scores[order, k]) != 0, True))  # the last picture of each equal score
-        ordered = weight[:, order]
-        hits = np.cumsum(ordered * truth[order, k], axis=1)[:, ends]
-        precision = _ratio(hits, np.cumsum(ordered, axis=1)[:, ends], otherwise=0.0)
-        found[:, k] = _ratio((precision * np.diff(hits, axis=1, prepend=0)).sum(1), hits[:, -1])
-    return found
 
 
 def _told_apart(truth: np.ndarray) -> np.ndarray:
@@ -252,17 +258,12 @@ def _told_apart(truth: np.ndarray) -> np.ndarray:
     return np.asarray(truth.any(0) & ~truth.all(0))
 
 
-def _ratio(part: Any, whole: Any, *, otherwise: float = math.nan) -> np.ndarray:
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(part.shape, otherwise), where=whole > 0)
-
-
 def _over(value: float, draws: np.ndarray, trials: int) -> Interval:
     """The interval of a mean over labels, from draws (D, labels) that may lack some of them."""
     if not draws.size or not math.isfinite(value):
         return Interval(math.nan, math.nan, math.nan)
     counts = np.isfinite(draws).sum(1)
-    return percentiles(value, _ratio(np.nansum(draws, axis=1), counts), trials=trials)
+    return percentiles(value, ratio(np.nansum(draws, axis=1), counts), trials=trials)
 
 
 def _baseline(truth: np.ndarray, training: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
@@ -271,7 +272,7 @@ def _baseline(truth: np.ndarray, training: np.ndarray, classes: Sequence[str]) -
     return {
         "labels": [name for name, is_always in zip(classes, always, strict=True) if is_always],
         "subset_accuracy": float((truth == always).all(1).mean()),
-        "micro_f1": float(_ratio(2 * hits, have + said, otherwise=0.0)),
+        "micro_f1": float(ratio(2 * hits, have + said, otherwise=0.0)),
         "average_precision": float(truth.mean(0)[apart].mean()) if (apart := _told_apart(truth)).any() else None,
     }
 
@@ -353,6 +354,8 @@ def _table(e: LabelsEvaluation) -> Iterator[str]:
         ).rstrip()
     if crowded:
         yield f"(the {len(scores)} labels of lowest average precision, of {len(e.classes):,})"
+    if e.robustness:
+        yield f"\n{e.robustness}"
     for note in e.notes:
         yield ""
         yield f"Note: {printable(note)}"

@@ -15,19 +15,24 @@ from PIL import Image
 from pellucid.config import CautionConfig
 from pellucid.data.dataset import Dataset, open_dataset
 from pellucid.data.manifest import SPLITS, USED
-from pellucid.data.pack import open_pack
+from pellucid.data.pack import Pack, open_pack
 from pellucid.data.reopen import reopen
 from pellucid.data.scan import Progress, Record
 from pellucid.data.task import CLASS, LABELS, NUMBER
 from pellucid.data.wording import counted, rounded, shown, some
-from pellucid.errors import DataError, nearest
+from pellucid.errors import ConfigError, DataError, PellucidError, UnknownNameError, nearest
+from pellucid.evaluation.baseline import MOST_TRAINING, Baseline, nearest_baselines, some_of
 from pellucid.evaluation.caution import validated
 from pellucid.evaluation.confidence import measure_confidence
+from pellucid.evaluation.intervals import group_numbers
 from pellucid.evaluation.labels import LabelsEvaluation, evaluate_labels
 from pellucid.evaluation.metrics import Evaluation, evaluate_predictions
 from pellucid.evaluation.number import NumberEvaluation, evaluate_numbers
 from pellucid.evaluation.predict import as_image, drawn_channels, find_pictures, readable_pixels
+from pellucid.evaluation.ranking import OperatingPoint, choose_threshold, operating_point
 from pellucid.evaluation.report import render_report
+from pellucid.evaluation.robustness import Robustness
+from pellucid.evaluation.robustness import robustness as measure_robustness
 from pellucid.files import atomic_write, storage_errors, write_json
 from pellucid.model.classifier import Classifier, load
 from pellucid.model.engine import told, with_engine
@@ -53,6 +58,29 @@ class _Chosen:
     hashes: tuple[str, ...] = ()  # SHA-256 that the files had when the run began, where that is known
 
 
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """What a classifier answered, and the pictures and truths that belong to it; `answers` are of `chosen.rows` of `pack`."""
+
+    run: Run
+    content: dict[str, Any]
+    classifier: Classifier
+    chosen: _Chosen
+    pack: Pack
+    logits: torch.Tensor  # not calibrated
+    answers: np.ndarray
+    name: str
+
+    @property
+    def paths(self) -> list[str]:
+        return [self.chosen.dataset.items[i].path for i in self.chosen.rows]
+
+    @property
+    def hashes(self) -> list[str]:
+        """SHA-256 of each picture's file."""
+        return [self.pack.records[i].sha256 for i in self.chosen.rows]
+
+
 def evaluate(
     run: Run | str | Path,
     data: str | Path | Dataset | None = None,
@@ -61,6 +89,10 @@ def evaluate(
     abstain: float | None = None,
     sets: float | None = None,
     unlike: Sequence[str | Path] = (),
+    positive: str | None = None,
+    sensitivity: float | None = None,
+    specificity: float | None = None,
+    robustness: bool = False,
     engine: str = "auto",
     on_engine: Callable[[str], None] | None = None,
     progress: Progress | None = None,
@@ -70,15 +102,51 @@ def evaluate(
     Writes reports/NAME.json and NAME.html into the run, NAME being the split or the name of `data`.
     `abstain` (0.05 when None): the share of answers that may be wrong; `sets` (0.9): how often label sets hold the true class;
     `unlike`: folders of pictures of other kinds, which it should tell from these.
+    With `positive`, a class or label, it also measures what happens at the threshold that has at least this `sensitivity` (or
+    `specificity`) for it on the run's validation part; without either, from a probability of a half on.
     `engine` is one of `pellucid.model.engine`; `on_engine` is told in a sentence what was measured to choose it.
-    Raises RunError when there is no classifier, DataError when there is nothing to measure on.
+    With `robustness` it also looks at the pictures noisy, blurred, in bad weather, damaged, turned, resized and relit.
+    Raises RunError when there is no classifier, DataError when there is nothing to measure on, ConfigError and UnknownNameError
+    for a point that cannot be chosen.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
-    content = run.read()
-    CautionConfig(abstain=abstain, sets=sets)
     classifier = load(run.path)
-    validated(classifier, {"--abstain": abstain, "--sets": sets, "--unlike": unlike})  # before any picture is looked at
+    _require_point(classifier, positive, sensitivity, specificity)
+    if robustness and classifier.task.kind == NUMBER:
+        raise ConfigError(
+            "--robustness counts answers that are no longer right, and a number is seldom quite right. Leave it out."
+        )
+    CautionConfig(abstain=abstain, sets=sets)
+    validated(classifier, {"--abstain": abstain, "--sets": sets, "--unlike": unlike})
     others = {str(folder): find_pictures([folder]) for folder in unlike}
+    looked = look(run, data, split=split, engine=engine, on_engine=on_engine, progress=progress)
+    evaluation = _evaluation(looked, _point(looked, positive, sensitivity, specificity))
+    if not isinstance(evaluation, NumberEvaluation):
+        confidence = measure_confidence(
+            looked.classifier, looked.logits, looked.chosen.labels, groups=looked.chosen.groups, abstain=abstain, sets=sets,
+            unlike={folder: _logits_of_files(looked.classifier, folder, files) for folder, files in others.items()},
+        )  # fmt: skip
+        evaluation = replace(evaluation, confidence=confidence)
+    seen = () if data is None else _seen_in_training(run, looked.hashes)
+    evaluation = replace(evaluation, notes=(*seen, *looked.chosen.notes, *evaluation.notes))
+    if robustness and not isinstance(evaluation, NumberEvaluation):
+        evaluation = replace(evaluation, robustness=_robustness(looked, engine, progress))
+    _write_report(looked, evaluation)
+    return evaluation
+
+
+def look(
+    run: Run,
+    data: str | Path | Dataset | None = None,
+    *,
+    split: str = "test",
+    engine: str = "auto",
+    on_engine: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+) -> Looked:
+    """What the run's classifier answers for a split of its own pictures, or for other labelled pictures; see `evaluate`."""
+    content = run.read()
+    classifier = load(run.path)
     if data is None:
         chosen, name = _own_split(run, content, classifier, split), split
     else:
@@ -97,22 +165,107 @@ def evaluate(
     classifier, trials = with_engine(classifier, engine, pixels=some, count=len(chosen.rows))
     if on_engine and trials:
         on_engine(told(trials))
-    logits = torch.cat([
-        classifier.predict_logits(pack.pixels[rows])
-        for rows in np.array_split(chosen.rows, -(-len(chosen.rows) // _BATCH))
-    ])  # fmt: skip
-    probabilities = classifier.answers(logits)
-    evaluation = _evaluation(run, classifier, chosen, probabilities, name)
-    confidence = measure_confidence(
-        classifier, logits, chosen.labels, groups=chosen.groups, abstain=abstain, sets=sets,
-        unlike={folder: _logits_of(classifier, folder, files) for folder, files in others.items()},
+    logits = logits_of(classifier, pack.pixels, chosen.rows)
+    return Looked(run, content, classifier, chosen, pack, logits, classifier.answers(logits), name)
+
+
+def logits_of(classifier: Classifier, pixels: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+    """What the classifier says, not calibrated, of some rows of the pixels of a pack: float32 (N, outputs)."""
+    parts = np.array_split(rows, -(-len(rows) // _BATCH))
+    return torch.cat([classifier.predict_logits(pixels[some]) for some in parts])
+
+
+def _own_part(looked: Looked, split: str) -> tuple[_Chosen, Pack]:
+    """Another part of the run's own pictures."""
+    same = looked.chosen.hashes  # known only of the run's own pictures
+    chosen = _own_split(looked.run, looked.content, looked.classifier, split, looked.chosen.dataset if same else None)
+    pack = looked.pack if same else open_pack(chosen.dataset, looked.classifier.contract)
+    return _without_bad(chosen, pack.records), pack
+
+
+def _require_point(
+    classifier: Classifier, positive: str | None, sensitivity: float | None, specificity: float | None
+) -> None:
+    asked = [f"--{k} {v:g}" for k, v in (("sensitivity", sensitivity), ("specificity", specificity)) if v is not None]
+    if positive is None:
+        if asked:
+            raise ConfigError(
+                f"{asked[0]} needs to know of which class: add --positive with one of {some(classifier.classes)}."
+            )
+        return
+    if classifier.task.kind == NUMBER or positive not in classifier.classes:
+        raise UnknownNameError(
+            f"--positive is '{shown(positive)}', which is none of the classes: {some(classifier.classes)}. "
+            f"{nearest(positive, classifier.classes)}".rstrip()
+        )
+    if len(asked) > 1:
+        raise ConfigError(f"{asked[0]} and {asked[1]} would be two thresholds. Give one of the two.")
+    for value in (sensitivity, specificity):
+        if value is not None and not 0 < value <= 1:
+            raise ConfigError(f"{asked[0]}: it must lie above 0 and up to 1, like 0.95.")
+
+
+def _point(
+    looked: Looked, positive: str | None, sensitivity: float | None, specificity: float | None
+) -> OperatingPoint | None:
+    """What happens at the threshold that was chosen on the validation part; None when no class is asked about."""
+    if positive is None:
+        return None
+    k, classifier = looked.classifier.classes.index(positive), looked.classifier
+    threshold, aim, chosen_on = 0.5, "the probability of a half", "no pictures"
+    if sensitivity is not None or specificity is not None:
+        chosen, pack = _own_part(looked, "validation")
+        aim = f"sensitivity {sensitivity:g}" if sensitivity is not None else f"specificity {specificity:g}"
+        aim = f"{aim} or more"
+        also = ", which is measured here, too" if looked.name == "validation" else ""
+        chosen_on = f"the validation part, n {len(chosen.rows):,}{also}"
+        threshold = choose_threshold(
+            is_positive(chosen.labels, k), classifier.answers(logits_of(classifier, pack.pixels, chosen.rows))[:, k],
+            sensitivity=sensitivity, specificity=specificity,
+        )  # fmt: skip
+    groups = None if looked.chosen.groups is None else group_numbers(looked.chosen.groups)
+    return operating_point(
+        is_positive(looked.chosen.labels, k), looked.answers[:, k], threshold,
+        positive=positive, aim=aim, chosen_on=chosen_on, groups=groups,
     )  # fmt: skip
-    if not isinstance(evaluation, NumberEvaluation):
-        evaluation = replace(evaluation, confidence=confidence)
-    seen = () if data is None else _seen_in_training(run, [pack.records[i].sha256 for i in chosen.rows])
-    evaluation = replace(evaluation, notes=(*seen, *chosen.notes, *evaluation.notes))
-    _write_report(run, content, classifier, chosen, probabilities, evaluation, name)
-    return evaluation
+
+
+def _robustness(looked: Looked, engine: str, progress: Progress | None) -> Robustness:
+    chosen, kind = looked.chosen, looked.classifier.task.kind
+    return measure_robustness(
+        load(looked.run.path), looked.pack.pixels, chosen.rows,
+        lambda answers, which: right(answers, chosen.labels[which]),
+        metric="accuracy" if kind == CLASS else "share of pictures with all labels right",
+        groups=None if chosen.groups is None else group_numbers(chosen.groups), engine=engine, progress=progress,
+    )  # fmt: skip
+
+
+def right(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """bool (N,): whether the most probable of answers (N, K) is the class int (N,), or all labels, 0 and 1 (N, K), are right."""
+    found = answers.argmax(1) == labels if labels.ndim == 1 else ((answers >= THRESHOLD) == (labels > 0.5)).all(1)
+    return np.asarray(found)
+
+
+def is_positive(labels: np.ndarray, k: int) -> np.ndarray:
+    """bool (N,): the pictures of class k, of int (N,), or with label k, of 0 and 1 (N, L)."""
+    return labels == k if labels.ndim == 1 else labels[:, k] > 0.5
+
+
+def _nearest(looked: Looked) -> tuple[dict[str, Baseline], tuple[str, ...]]:
+    """The baselines of the nearest training pictures, and what to tell when there are none."""
+    chosen, classifier = looked.chosen, looked.classifier
+    try:
+        known, pack = _own_part(looked, "train")
+    except PellucidError:
+        return {}, ("the training pictures are not at hand, so no nearest ones are compared with",)
+    size = classifier.contract.height * classifier.contract.width
+    among = some_of(len(known.rows), size, most=MOST_TRAINING)
+    wanted = some_of(len(chosen.rows), size, seed=1)
+    groups = None if chosen.groups is None else group_numbers([chosen.groups[i] for i in wanted])
+    return nearest_baselines(
+        classifier, (pack.pixels[known.rows[among]], known.labels[among]),
+        (looked.pack.pixels[chosen.rows[wanted]], chosen.labels[wanted]), groups=groups,
+    ), ()  # fmt: skip
 
 
 def _opened(data: str | Path, content: dict[str, Any], classifier: Classifier) -> Dataset:
@@ -124,17 +277,27 @@ def _opened(data: str | Path, content: dict[str, Any], classifier: Classifier) -
                         label_column=column)  # fmt: skip
 
 
-def _evaluation(run: Run, classifier: Classifier, chosen: _Chosen, answers: np.ndarray, name: str) -> AnyEvaluation:
-    task, classes = classifier.task, classifier.classes
-    paths = [chosen.dataset.items[i].path for i in chosen.rows]
+def _evaluation(looked: Looked, point: OperatingPoint | None) -> AnyEvaluation:
+    run, chosen, answers, name = looked.run, looked.chosen, looked.answers, looked.name
+    task, classes, paths = looked.classifier.task, looked.classifier.classes, looked.paths
     if task.kind == CLASS:
-        return evaluate_predictions(
-            chosen.labels, answers, classes, paths=paths, groups=chosen.groups, split=name, majority=_majority(run)
-        )
+        baselines, notes = _nearest(looked)
+        evaluation = evaluate_predictions(
+            chosen.labels, answers, classes, paths=paths, groups=chosen.groups, split=name,
+            training=Counter(row["label"] for row in _training_rows(run)), baselines=baselines, point=point,
+        )  # fmt: skip
+        return replace(evaluation, notes=(*evaluation.notes, *notes))
     training = task.encode([row["label"] for row in _training_rows(run)], classes)
     if task.kind == LABELS:
         return evaluate_labels(
-            chosen.labels, answers, classes, paths=paths, groups=chosen.groups, split=name, training=training
+            chosen.labels,
+            answers,
+            classes,
+            paths=paths,
+            groups=chosen.groups,
+            split=name,
+            training=training,
+            point=point,
         )
     return evaluate_numbers(
         chosen.labels, answers, classes[0], paths=paths, groups=chosen.groups, split=name, training=training,
@@ -142,7 +305,7 @@ def _evaluation(run: Run, classifier: Classifier, chosen: _Chosen, answers: np.n
     )  # fmt: skip
 
 
-def _logits_of(classifier: Classifier, folder: str, files: Sequence[Path]) -> torch.Tensor:
+def _logits_of_files(classifier: Classifier, folder: str, files: Sequence[Path]) -> torch.Tensor:
     """Of those files that can be read, whatever they show."""
     parts = [classifier.predict_logits(pixels) for pixels in readable_pixels(files, classifier.contract)]
     if not parts:
@@ -150,7 +313,10 @@ def _logits_of(classifier: Classifier, folder: str, files: Sequence[Path]) -> to
     return torch.cat(parts)
 
 
-def _own_split(run: Run, content: dict[str, Any], classifier: Classifier, split: str) -> _Chosen:
+def _own_split(
+    run: Run, content: dict[str, Any], classifier: Classifier, split: str, dataset: Dataset | None = None
+) -> _Chosen:
+    """A part of the run's own pictures; `dataset` holds them when it was opened before."""
     manifest = run.read_manifest()
     known = sorted({row["split"] for row in manifest if row["split"]})
     split = {"val": "validation", "valid": "validation"}.get(split, split)
@@ -159,7 +325,7 @@ def _own_split(run: Run, content: dict[str, Any], classifier: Classifier, split:
             f"'{run}' has no part called '{split}'; it has {', '.join(known)}. {nearest(split, known)}".rstrip()
             + (" Measure with --split validation, or give labelled pictures." if split == "test" else "")
         )
-    dataset = reopen(content)
+    dataset = dataset or reopen(content)
     place = {item.path: i for i, item in enumerate(dataset.items)}
     wanted = [row for row in manifest if row["split"] == split and row["status"] == USED]
     missing = [row["path"] for row in wanted if row["path"] not in place]
@@ -247,12 +413,6 @@ def _training_rows(run: Run) -> list[dict[str, str]]:
     return [row for row in run.read_manifest() if row["split"] == "train" and row["status"] == USED]
 
 
-def _majority(run: Run) -> str | None:
-    """The most frequent class of the training part."""
-    counts = Counter(row["label"] for row in _training_rows(run))
-    return max(sorted(counts), key=lambda name: counts[name]) if counts else None
-
-
 def _sample(classifier: Classifier, index: int, truth: Any, answer: np.ndarray) -> tuple[int, str, str, float]:
     """Index, true answer, given answer and its probability (1 where it is a number)."""
     task, classes = classifier.task, classifier.classes
@@ -265,15 +425,14 @@ def _sample(classifier: Classifier, index: int, truth: Any, answer: np.ndarray) 
     return index, true, given, float(surest.min())
 
 
-def _write_report(
-    run: Run, content: dict[str, Any], classifier: Classifier, chosen: _Chosen, probabilities: np.ndarray,
-    evaluation: AnyEvaluation, name: str,
-) -> None:  # fmt: skip
+def _write_report(looked: Looked, evaluation: AnyEvaluation) -> None:
+    run, content, classifier, chosen, name = looked.run, looked.content, looked.classifier, looked.chosen, looked.name
+
     def picture(index: int) -> Image.Image:
         return as_image(chosen.dataset.picture(int(chosen.rows[index])).pixels)
 
     some_rows = np.random.default_rng(0).permutation(len(chosen.rows))[:_SAMPLES]
-    samples = [_sample(classifier, int(i), chosen.labels[i], probabilities[i]) for i in some_rows]
+    samples = [_sample(classifier, int(i), chosen.labels[i], looked.answers[i]) for i in some_rows]
     environment = content["environment"]
     made = {
         "Pictures": f"{chosen.dataset.source} ({name})",
@@ -293,7 +452,8 @@ def _write_report(
         told.setdefault(event["event"], []).append(event)
     page = render_report(
         title=f"{content['name']}: {name}", evaluation=evaluation, history=told.get("epoch", ()), picture=picture,
-        samples=samples, made=made, health=told.get("health", ()), warnings=told.get("warning", ()),
+        samples=samples, made=made, changed=looked.pack.pixels[chosen.rows[0]], prior=content.get("prior"),
+        health=told.get("health", ()), warnings=told.get("warning", ()),
     )  # fmt: skip
     folder = run.path / "reports"
     with storage_errors(folder):

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pellucid.errors import DataError, UnknownNameError, nearest
+from pellucid.evaluation.baseline import MAJORITY, Baseline, scored
 from pellucid.evaluation.intervals import (
+    NOT_MEASURED,
     Interval,
     all_alike,
     bootstrap,
@@ -23,6 +25,8 @@ from pellucid.evaluation.intervals import (
     percentiles,
     wilson,
 )
+from pellucid.evaluation.ranking import OperatingPoint, Ranking, rankings
+from pellucid.evaluation.robustness import Robustness
 from pellucid.evaluation.text import counted, printable, shorten, table, verdict
 
 if TYPE_CHECKING:
@@ -32,20 +36,25 @@ NUM_CALIBRATION_BINS = 15  # Guo et al. 2017, arXiv 1706.04599
 MAX_WORST = 24
 FEW_PICTURES = 30
 FEW_GROUPS = 10
+MAX_RANKED = 50  # classes that are each ranked against the rest; of more, the weakest
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class does. `precision` is None when it was never predicted, `f1` when it has no picture."""
+    """How one class does, and its `share` of the training pictures (None: not known). What has nothing to be measured on is nan:
+    precision when it was never predicted, recall and F1 when it has no picture."""
 
     label: str
     n: int
-    precision: float | None
+    precision: Interval
     recall: Interval
-    f1: float | None
+    f1: Interval
+    share: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"recall": self.recall.to_dict()}
+        """Plain JSON data."""
+        scores = {name: getattr(self, name).to_dict() for name in ("precision", "recall", "f1")}
+        return {"label": self.label, "n": self.n, **scores, "share": self.share}
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,8 @@ class Evaluation:
     """What one split says about a classifier.
 
     `confusion` has true classes in rows, predicted ones in columns, both in the order of `classes`; `worst`
-    holds the wrong pictures, most confident first; `calibration` the occupied ones of 15 equal-width bins of
+    holds the wrong pictures, most confident first; `auc` is the mean area under the ROC curves of `rankings`, each class against
+    the rest; `point` is what happens at a threshold chosen on other pictures; `calibration` the occupied ones of 15 equal-width bins of
     confidence. `interval_method` made the intervals of accuracy and recall: "wilson", "bootstrap over 30
     groups", or "wilson over 30 groups" where resampling shows no variation. Macro-F1 is always resampled.
     `confidence` says whether its probabilities can be believed, and when it should keep silent.
@@ -83,16 +93,22 @@ class Evaluation:
     classes: tuple[str, ...]
     n: int
     accuracy: Interval
+    balanced_accuracy: Interval
     macro_f1: Interval
+    auc: Interval
     per_class: tuple[ClassScore, ...]
     confusion: np.ndarray
     ece: float
     calibration: tuple[CalibrationBin, ...]
-    baseline: Mapping[str, Mapping[str, Any]]
+    baseline: Mapping[str, Baseline]
+    majority: str
+    rankings: tuple[Ranking, ...]
+    point: OperatingPoint | None
     worst: tuple[Mistake, ...]
     interval_method: str
     notes: tuple[str, ...]
     confidence: Confidence | None = None
+    robustness: Robustness | None = None
 
     @property
     def num_right(self) -> int:
@@ -121,16 +137,22 @@ class Evaluation:
             "split": self.split,
             "n": self.n,
             "accuracy": self.accuracy.to_dict(),
+            "balanced_accuracy": self.balanced_accuracy.to_dict(),
             "macro_f1": self.macro_f1.to_dict(),
+            "auc": self.auc.to_dict(),
             "interval_method": self.interval_method,
             "per_class": [score.to_dict() for score in self.per_class],
             "confusion": {"classes": list(self.classes), "matrix": self.confusion.tolist()},
             "ece": self.ece,
             "calibration": [asdict(b) for b in self.calibration],
-            "baseline": {name: dict(content) for name, content in self.baseline.items()},
+            "baseline": {name: baseline.to_dict() for name, baseline in self.baseline.items()},
+            "majority": self.majority,
+            "rankings": [ranking.to_dict() for ranking in self.rankings],
+            "point": self.point and self.point.to_dict(),
             "confidence": self.confidence and self.confidence.to_dict(),
             "worst": [asdict(mistake) for mistake in self.worst],
             "notes": list(self.notes),
+            "robustness": self.robustness and self.robustness.to_dict(),
         }
 
     def __str__(self) -> str:
@@ -146,17 +168,20 @@ def evaluate_predictions(
     groups: Sequence[Any] | None = None,
     split: str = "test",
     seed: int = 0,
-    majority: str | None = None,
+    training: Mapping[str, int] | None = None,
+    baselines: Mapping[str, Baseline] | None = None,
+    point: OperatingPoint | None = None,
 ) -> Evaluation:
     """Measures predictions against labels.
 
     labels: integers (N,), positions in `classes`. probabilities: floats (N, C) in [0, 1]. paths: one of each
     picture. groups: what each picture belongs to, for example its patient; a group is resampled as a whole; a
-    picture whose group is "" or None stands for itself. majority: the most frequent class of the training
-    pictures, for the baseline; by default the split's own.
+    picture whose group is "" or None stands for itself. training: how many training pictures each class has, whose most frequent
+    one is the baseline; by default the split's own. baselines: more of them, measured on the same pictures. point: what was measured
+    at a chosen threshold.
 
     Raises DataError when there is no picture, lengths differ, a label has no class or a probability is none;
-    UnknownNameError when `majority` is no class.
+    UnknownNameError when `training` names a class that is none of `classes`.
     """
     labels, probabilities, classes = np.asarray(labels), np.asarray(probabilities), tuple(classes)
     _check(labels, probabilities, classes, paths, groups)
@@ -172,22 +197,47 @@ def evaluate_predictions(
     group_of = None if groups is None else group_numbers(groups)
     num_groups = 0 if group_of is None else int(group_of.max()) + 1
     resampled = bootstrap(labels, predictions, num_classes, groups=group_of, seed=seed)
+    units = support  # independent ones of each class
+    if group_of is not None:
+        units = np.array([len(np.unique(group_of[labels == k])) for k in range(num_classes)])
+    trials = macro_trials(units)
     macro_f1 = percentiles(
-        float(macro_f1_score(hits, support, predicted)),
-        resampled.macro_f1,
-        trials=min(macro_trials(support), num_groups or n),
+        float(macro_f1_score(hits, support, predicted)), resampled.macro_f1, trials=min(trials, num_groups or n)
     )
+    balanced = percentiles(
+        float((hits[support > 0] / support[support > 0]).mean()), resampled.balanced_accuracy,
+        trials=min(trials, num_groups or n),
+    )  # fmt: skip
     accuracy = wilson(hits.sum(), n)
     recalls = [wilson(*pair) for pair in zip(hits, support, strict=True)]
+    precisions = [wilson(*pair) for pair in zip(hits, predicted, strict=True)]
+    f1 = [
+        percentiles(float(2 * hits[k] / (support[k] + predicted[k])), resampled.f1[:, k], trials=int(units[k]))
+        if support[k] else NOT_MEASURED
+        for k in range(num_classes)
+    ]  # fmt: skip
     method = "wilson"
     if group_of is not None:
         accuracy = percentiles(accuracy.value, resampled.accuracy, trials=num_groups)
         method = "wilson" if all_alike(resampled.accuracy) else "bootstrap"
         method += f" over {counted(num_groups, 'group')}"
         for k in np.flatnonzero(support):
-            groups_with = len(np.unique(group_of[labels == k]))
-            recalls[k] = percentiles(recalls[k].value, resampled.recall[:, k], trials=groups_with)
+            recalls[k] = percentiles(recalls[k].value, resampled.recall[:, k], trials=int(units[k]))
+        for k in np.flatnonzero(predicted):
+            groups_with = len(np.unique(group_of[predictions == k]))
+            precisions[k] = percentiles(precisions[k].value, resampled.precision[:, k], trials=groups_with)
 
+    majority = _majority(classes, support, training)
+    always = np.full(n, classes.index(majority))
+    ranked = (
+        np.argsort(hits / support.clip(1), kind="stable")[:MAX_RANKED]
+        if num_classes > MAX_RANKED
+        else range(num_classes)
+    )
+    each, auc = rankings(
+        labels[:, None] == np.array(ranked), probabilities[:, ranked], [classes[k] for k in ranked],
+        groups=group_of, seed=seed,
+    )  # fmt: skip
     calibration = calibration_bins(confidences, right)
     wrong = np.flatnonzero(~right)
     most_confident = wrong[np.argsort(-confidences[wrong], kind="stable")][:MAX_WORST]
@@ -196,21 +246,30 @@ def evaluate_predictions(
         classes=classes,
         n=n,
         accuracy=accuracy,
+        balanced_accuracy=balanced,
         macro_f1=macro_f1,
+        auc=auc,
         per_class=tuple(
             ClassScore(
                 label=classes[k],
                 n=int(support[k]),
-                precision=float(hits[k] / predicted[k]) if predicted[k] else None,
+                precision=precisions[k],
                 recall=recalls[k],
-                f1=float(2 * hits[k] / (support[k] + predicted[k])) if support[k] else None,
+                f1=f1[k],
+                share=training.get(classes[k], 0) / sum(training.values()) if training else None,
             )
             for k in range(num_classes)
         ),
         confusion=confusion,
         ece=sum(b.n * abs(b.accuracy - b.confidence) for b in calibration) / n,
         calibration=calibration,
-        baseline={"majority": _majority(classes, support, majority)},
+        baseline={
+            MAJORITY: scored(f"always '{shorten(majority, 60)}'", labels, always, num_classes, group_of),
+            **(baselines or {}),
+        },
+        majority=majority,
+        rankings=each,
+        point=point,
         worst=tuple(
             Mistake(
                 path=str(paths[i]),
@@ -284,15 +343,17 @@ def calibration_bins(confidences: np.ndarray, right: np.ndarray) -> tuple[Calibr
     )
 
 
-def _majority(classes: tuple[str, ...], support: np.ndarray, majority: str | None) -> dict[str, Any]:
-    if majority is None:
-        majority = classes[support.argmax()]
-    elif majority not in classes:
+def _majority(classes: tuple[str, ...], support: np.ndarray, training: Mapping[str, int] | None) -> str:
+    """The most frequent class of the training pictures, or of those measured."""
+    if not training:
+        return classes[support.argmax()]
+    majority = max(sorted(training), key=lambda name: training[name])
+    if majority not in classes:
         raise UnknownNameError(
             f"The baseline's class '{majority}' is none of the {len(classes)} classes. "
             f"{nearest(majority, classes) or f'The first one is {classes[0]!r}.'}"
         )
-    return {"label": majority, "accuracy": float(support[classes.index(majority)] / support.sum())}
+    return majority
 
 
 def few_notes(n: int, num_groups: int) -> Iterator[str]:

@@ -125,7 +125,9 @@ def evaluate_numbers(
     drawn = np.concatenate([weight @ columns / weight.sum(1, keepdims=True)
                             for weight in resamples(n, groups=group_of, seed=seed)])  # fmt: skip
     value, draws = _scores(columns.mean(0, keepdims=True)), _scores(drawn)
-    mae, rmse, r2, bias = (spread(float(v[0]), d) for v, d in zip(value, draws, strict=True))
+    mae, rmse, r2, bias = (
+        spread(float(v[0]), d, units=num_groups if num_groups > 1 else n) for v, d in zip(value, draws, strict=True)
+    )
     within = None
     if margin is not None:
         within = wilson(int(columns[:, 5].sum()), n)
@@ -150,7 +152,11 @@ def evaluate_numbers(
 def mae_interval(truth: np.ndarray, answers: np.ndarray) -> Interval:
     """The mean absolute error with its bootstrap interval; both (N, 1) or (N,)."""
     off = abs(np.asarray(answers, np.float64) - truth).ravel()
-    return spread(float(off.mean()), np.concatenate([weight @ off / weight.sum(1) for weight in resamples(len(off))]))
+    return spread(
+        float(off.mean()),
+        np.concatenate([weight @ off / weight.sum(1) for weight in resamples(len(off))]),
+        units=len(off),
+    )
 
 
 def _scores(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -6,8 +6,11 @@ it opens offline, prints, and can be sent by mail.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from pellucid.config import METRICS
 from pellucid.evaluation import figures
@@ -27,12 +30,16 @@ from pellucid.evaluation.page import (
     table,
     verdict,
 )
+from pellucid.evaluation.predict import as_image
 from pellucid.evaluation.report_confidence import confidence_body
 from pellucid.evaluation.report_labels import label_sections
 from pellucid.evaluation.report_number import number_sections
+from pellucid.evaluation.report_ranking import threshold_section
+from pellucid.evaluation.report_robustness import robustness_section
 from pellucid.evaluation.text import counted, number
 
 _METRIC_CAPTIONS = {
+    "macro_f1": "The mean F1 over the classes on the validation pictures after each epoch; it chose the weights that were kept.",
     "accuracy": "The share of the validation pictures that were labeled correctly after each epoch.",
     "average_precision": "How well the validation pictures were ordered by each label's probability after each epoch; 1 is perfect.",
     "mae": "How far the answers for the validation pictures were off on average after each epoch: lower is better.",
@@ -47,6 +54,8 @@ def render_report(
     picture: PictureOf,
     samples: Sequence[tuple[int, str, str, float]],
     made: Mapping[str, str],
+    changed: np.ndarray | None = None,
+    prior: Mapping[str, Any] | None = None,
     health: Sequence[Mapping[str, Any]] = (),
     warnings: Sequence[Mapping[str, Any]] = (),
 ) -> str:
@@ -56,6 +65,8 @@ def render_report(
     empty.
     picture: the picture of an index as the user sees it; where it cannot be read, the report says why.
     samples: (index, true answer, given answer, probability) of what to show. made: how it was made.
+    changed: uint8 (H, W, C), a picture as the network takes it, to show on it what was done to test its robustness.
+    prior: what a balanced training found of both ways to answer, see training.prior.
     health, warnings: the events of these names that the training left.
     """
     curves = section("How the training went", _curves(history)) if history else ""
@@ -66,15 +77,21 @@ def render_report(
         lead, *others = number_sections(evaluation, picture, samples)
     else:
         lead, *others = _class_sections(evaluation, picture, samples)
-    return render_page(title, [lead, curves, doctor, *others], made)
+        others += [section("What balancing did", _balance_table(evaluation, prior))] if prior else []
+    robust = ""
+    if changed is not None and not isinstance(evaluation, NumberEvaluation) and evaluation.robustness:
+        robust = section("Where it breaks", robustness_section(evaluation.robustness, changed, as_image))
+    return render_page(title, [lead, curves, doctor, *others, robust], made)
 
 
 def _class_sections(e: Evaluation, picture: PictureOf, samples: Sequence[tuple[int, str, str, float]]) -> list[str]:
-    majority = e.baseline["majority"]
+    best = max(e.baseline.values(), key=lambda baseline: baseline.accuracy.value)
     tiles = (
         ("Accuracy", html_percent(e.accuracy.value), html_range(e.accuracy)),
         ("Macro-F1", html_percent(e.macro_f1.value), html_range(e.macro_f1)),
-        ("Baseline", html_percent(majority["accuracy"]), f"always '{safe(majority['label'])}'"),
+        ("Balanced accuracy", html_percent(e.balanced_accuracy.value), html_range(e.balanced_accuracy)),
+        *([("Mean ROC AUC", number(e.auc.value), html_range(e.auc))] if math.isfinite(e.auc.value) else []),
+        ("Best baseline", html_percent(best.accuracy.value), safe(best.rule)),
         ("Calibration error", html_percent(e.ece), "ECE, 15 bins"),
         ("Pictures", f"{e.n:,}", f"{safe(e.split)}, {counted(len(e.classes), 'class', 'classes')}"),
     )
@@ -82,6 +99,8 @@ def _class_sections(e: Evaluation, picture: PictureOf, samples: Sequence[tuple[i
         verdict(e.verdict(), e.notes, tiles),
         section("Where it is right and where it is wrong", _figures(e)),
         section("Can it be believed, and when is it silent?", confidence_body(e.confidence)) if e.confidence else "",
+        section("At every threshold", threshold_section(e.rankings, e.point)) if math.isfinite(e.auc.value) else "",
+        section("Beside simpler rules", _baseline_table(e)),
         section("Most confident mistakes", _mistakes(e, picture)),
         section("Sample pictures", _samples(samples, picture)) if samples else "",
         section("Scores of every class", _class_table(e)),
@@ -158,12 +177,51 @@ def _class_card(picture: PictureOf, index: int, label: str, predicted: str, prob
 
 
 def _class_table(e: Evaluation) -> str:
-    heads = ("Class", "Pictures", "Precision", "Recall (95 % interval)", "F1")
+    heads = ["Class", "Pictures", "Precision", "Recall", "F1", "ROC AUC"]
+    areas = {ranking.label: ranking.auc for ranking in e.rankings}
+    known = any(s.share is not None for s in e.per_class)
     rows = [
-        (safe(s.label), f"{s.n:,}", number(s.precision), str(s.recall) if s.n else "–", number(s.f1))
+        (safe(s.label), f"{s.n:,}", str(s.precision), str(s.recall), str(s.f1), str(areas.get(s.label, "–")),
+         *([html_percent(s.share or 0.0)] if known else []))
         for s in e.per_class
-    ]
-    return table(heads, rows) + (
+    ]  # fmt: skip
+    return table([*heads, "Share in training"] if known else heads, rows) + (
         "<p>Precision: of the pictures that were given this label, the share that deserve it. Recall: of "
-        "the pictures of this class, the share that were recognized. F1: their harmonic mean.</p>"
+        "the pictures of this class, the share that were recognized. F1: their harmonic mean. ROC AUC: how often a picture of the "
+        "class gets a higher probability of it than one of another class. All with 95 % intervals.</p>"
+    )
+
+
+def _balance_table(e: Evaluation, prior: Mapping[str, Any]) -> str:
+    """Recall of each class, rarest first, beside its share, with both ways to answer."""
+    words = {"equal": "equally frequent", "data": "as frequent as in the data"}
+    scores = sorted(e.per_class, key=lambda score: score.share or 0.0)
+    rows = [
+        (safe(s.label), html_percent(s.share or 0.0), str(s.recall),
+         *(number(prior["recall"][way].get(s.label)) for way in ("equal", "data")))
+        for s in scores
+    ]  # fmt: skip
+    heads = (
+        "Class",
+        "Share in training",
+        "Recall here",
+        "In validation, as if equally frequent",
+        "as frequent as in the data",
+    )
+    macro = prior["macro_f1"]
+    return (
+        f"<p>The training saw classes about equally often. It answers as if they were {words[prior['taken']]}; macro-F1 on "
+        f"{prior['n']:,} validation pictures: {macro['equal']:.3f} as if equally frequent, {macro['data']:.3f} as frequent as in the "
+        "data. The second is right more often and gives rare classes away.</p>"
+    ) + table(heads, rows)
+
+
+def _baseline_table(e: Evaluation) -> str:
+    rows = [
+        ("the classifier", str(e.accuracy), str(e.macro_f1), f"{e.n:,}"),
+        *((safe(b.rule), str(b.accuracy), str(b.macro_f1), f"{b.n:,}") for b in e.baseline.values()),
+    ]
+    return table(("Rule", "Accuracy (95 % interval)", "Macro-F1", "Pictures"), rows) + (
+        "<p>What simpler rules would have scored on the same pictures. Neighbors in plain pixels need no network; neighbors in what "
+        "the network sees before its last layer say what that layer adds.</p>"
     )

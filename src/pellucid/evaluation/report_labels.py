@@ -9,6 +9,7 @@ from pellucid.evaluation import figures
 from pellucid.evaluation.labels import LabelsEvaluation
 from pellucid.evaluation.page import PictureOf, card, figure, html_percent, html_range, safe, section, table, verdict
 from pellucid.evaluation.report_confidence import confidence_body
+from pellucid.evaluation.report_ranking import threshold_section
 from pellucid.evaluation.text import counted
 
 
@@ -31,6 +32,9 @@ def label_sections(
         section("Where it is right and where it is wrong", _figures(e)),
         section("Can its probabilities be believed?", confidence_body(e.confidence, labels=True))
         if e.confidence
+        else "",
+        section("At every threshold", threshold_section(e.rankings, e.point))
+        if any(len(r.curve) for r in e.rankings)
         else "",
         section("Most confident mistakes", _mistakes(e, picture)),
         section("Sample pictures", _samples(samples, picture)) if samples else "",
@@ -91,12 +95,13 @@ def _label_table(e: LabelsEvaluation) -> str:
         "Missed",
         "Given wrongly",
         "Average precision (95 % interval)",
+        "ROC AUC",
         "Precision",
         "Recall",
         "F1",
     )
     rows = [
-        (safe(s.label), f"{s.n:,}", f"{s.missed:,}", f"{s.false:,}", str(s.average_precision), str(s.precision),
+        (safe(s.label), f"{s.n:,}", f"{s.missed:,}", f"{s.false:,}", str(s.average_precision), str(s.auc), str(s.precision),
          str(s.recall), str(s.f1))
         for s in e.per_label
     ]  # fmt: skip

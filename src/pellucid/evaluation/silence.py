@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.evaluation.intervals import Interval, group_numbers, percentiles, resamples, wilson
+from pellucid.evaluation.intervals import Interval, group_numbers, share
 from pellucid.evaluation.text import counted, percent
 
 DELTA = 0.05  # the chance that the validation part misleads us, and the promise does not hold
@@ -134,18 +134,9 @@ def measure_silence(
     """What `threshold` does on other pictures; the interval is Wilson's, or resampled by group."""
     answered = probabilities.max(1) >= threshold.value
     wrong = (probabilities.argmax(1) != labels)[answered]
-    error = share_interval(wrong, None if groups is None else [groups[i] for i in np.flatnonzero(answered).tolist()])
+    kept = None if groups is None else group_numbers([groups[i] for i in np.flatnonzero(answered).tolist()])
+    error = share(wrong, kept)
     return Silence(threshold, len(labels), int(answered.sum()), int(wrong.sum()), error)
-
-
-def share_interval(hits: np.ndarray, groups: Sequence[Any] | None = None) -> Interval:
-    """The share of True in bool (N,), with Wilson's interval or, where there are groups, from resampling these."""
-    value = wilson(int(hits.sum()), len(hits))
-    if groups is None or not len(hits):
-        return value
-    group_of = group_numbers(groups)
-    draws = [weight @ hits / weight.sum(1) for weight in resamples(len(hits), groups=group_of)]
-    return percentiles(value.value, np.concatenate(draws), trials=int(group_of.max()) + 1)
 
 
 @dataclass(frozen=True, eq=False)

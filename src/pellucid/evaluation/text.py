@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def percent(share: float) -> str:
 
 def number(value: float | None) -> str:
     """A score with three decimals; a dash when it is undefined."""
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
@@ -57,12 +58,7 @@ def verdict(evaluation: Evaluation) -> Iterator[str]:
         f"{percent(e.accuracy.value)}, with a 95 % interval from {percent(e.accuracy.low)} to "
         f"{percent(e.accuracy.high)} ({e.interval_method.replace('wilson', 'Wilson')})."
     )
-    baseline = e.baseline["majority"]
-    better = "clearly better" if e.accuracy.low > baseline["accuracy"] else "not clearly better than that"
-    yield (
-        f"Always answering '{shorten(baseline['label'], 60)}' would be right for "
-        f"{percent(baseline['accuracy'])}; the classifier is {better}."
-    )
+    yield _baseline_sentence(e)
     weakest = e.weakest()[0]
     if weakest.recall.value < 1:
         yield (
@@ -83,17 +79,26 @@ def table(evaluation: Evaluation) -> Iterator[str]:
     e = evaluation
     yield from verdict(e)
     yield ""
-    yield f"accuracy  {e.accuracy}   macro-F1  {e.macro_f1}   calibration error (ECE)  {e.ece:.3f}"
+    yield f"accuracy  {e.accuracy}   balanced accuracy  {e.balanced_accuracy}   macro-F1  {e.macro_f1}"
+    yield f"mean ROC AUC  {e.auc}   calibration error (ECE)  {e.ece:.3f}"
+    yield ""
+    yield "baselines on the same pictures"
+    for baseline in e.baseline.values():
+        yield f"  {baseline}"
+    if e.point:
+        yield ""
+        yield printable(e.point)
     yield ""
     crowded = len(e.classes) > _MAX_CLASSES_IN_TABLE
     scores = e.weakest(10) if crowded else e.per_class
     width = max(len("class"), *(len(shorten(score.label, _NAME)) for score in scores))
-    yield f"{'class':<{width}}  {'n':>7}  {'precision':>9}  {'recall':<24}  {'F1':>6}"
+    areas = {ranking.label: ranking.auc for ranking in e.rankings}
+    yield f"{'class':<{width}}  {'n':>7}  {'precision':<24}  {'recall':<24}  {'F1':<24}  ROC AUC"
     for score in scores:
         yield (
-            f"{shorten(score.label, _NAME):<{width}}  {score.n:>7,}  {number(score.precision):>9}  "
-            f"{score.recall!s:<24}  {number(score.f1):>6}"
-        )
+            f"{shorten(score.label, _NAME):<{width}}  {score.n:>7,}  {score.precision!s:<24}  {score.recall!s:<24}  "
+            f"{score.f1!s:<24}  {areas.get(score.label, '')}"
+        ).rstrip()
     if crowded:
         yield f"(the {len(scores)} classes of lowest recall, of {len(e.classes):,})"
     if confusions := e.confusions():
@@ -104,9 +109,25 @@ def table(evaluation: Evaluation) -> Iterator[str]:
     if e.confidence:
         yield ""
         yield from map(printable, e.confidence.sentences())
+    if e.robustness:
+        yield f"\n{e.robustness}"
     for note in e.notes:
         yield ""
         yield f"Note: {printable(note)}"
+
+
+def _baseline_sentence(e: Evaluation) -> str:
+    """The classifier beside always giving one answer, and beside the best of the nearest neighbors."""
+    majority, *others = e.baseline.values()
+    better = "clearly better" if e.accuracy.low > majority.accuracy.value else "not clearly better than that"
+    text = (
+        f"Always answering '{shorten(e.majority, 60)}' would be right for {percent(majority.accuracy.value)}; the classifier is "
+        f"{better}."
+    )
+    if others:
+        best = max(others, key=lambda baseline: baseline.accuracy.value)
+        text += f" The majority of {best.rule} would be right for {percent(best.accuracy.value)}."
+    return text
 
 
 def _calibration_sentence(e: Evaluation) -> str:

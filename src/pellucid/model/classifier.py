@@ -40,8 +40,10 @@ class Classifier:
     """`module` maps float32 (N, C, H, W), as `contract.tensor` gives it, to logits (N, len(classes)).
 
     `task` says what they mean; `classes` are the classes, the labels, or what the number is called. With `mirror` every
-    answer rests on the picture and its mirror image. `calibration` makes its probabilities mean what they say; `validation`
-    is what it said of the validation part. Both are None where there were none (or too few) of these pictures.
+    answer rests on the picture and its mirror image. `offsets` are added to the logits: they turn probabilities for classes that
+    are equally frequent into those for classes as frequent as in the data. `calibration` then makes its probabilities mean what
+    they say; `validation` is what it said of the validation part. Both are None where there were none (or too few) of these
+    pictures.
     """
 
     module: nn.Module
@@ -54,6 +56,7 @@ class Classifier:
     calibration: Calibration | None = None
     validation: Validation | None = None
     forward: Forward | None = None  # another way to run the module, see engine.py
+    offsets: tuple[float, ...] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -131,10 +134,11 @@ class Classifier:
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """float32 (N, C, H, W), as `contract.tensor` gives it, -> (N, len(classes)): with `mirror` the mean of both
-        sides."""
+        sides, and with `offsets` on them."""
         forward = self.forward or self.module
         logits: torch.Tensor = forward(x)
-        return (logits + forward(x.flip(3))) / 2 if self.mirror else logits
+        logits = (logits + forward(x.flip(3))) / 2 if self.mirror else logits
+        return logits if self.offsets is None else logits + torch.tensor(self.offsets, device=logits.device)
 
     @torch.inference_mode()
     def _batch(self, pixels: np.ndarray) -> torch.Tensor:
@@ -162,6 +166,7 @@ class Classifier:
             "mirror": self.mirror,
             "calibration": self.calibration and self.calibration.to_dict(),
             "validation": self.validation and self.validation.save(folder),
+            "offsets": self.offsets,
             "sha256": hashlib.sha256(data).hexdigest(),
         }
         write_json(folder / "card.json", card)
@@ -211,6 +216,7 @@ def load(path: str | Path) -> Classifier:
         module.load_state_dict(load_tensors(data))
         calibration = Calibration.from_dict(card["calibration"]) if card.get("calibration") else None
         validation = load_validation(folder, card["validation"]) if card.get("validation") else None
+        offsets = tuple(float(number) for number in card.get("offsets") or ()) or None
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, (RunError, WeightsError)):
             raise
@@ -220,7 +226,7 @@ def load(path: str | Path) -> Classifier:
     module.eval()
     return Classifier(
         module, classes, contract, architecture, card.get("weights", {}), task, bool(card.get("mirror")), calibration,
-        validation,
+        validation, offsets=offsets,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -62,6 +63,7 @@ class Recipe:
     layer_rates: tuple[
         tuple[str, float], ...
     ] = ()  # shares of the rate by layer; with any, batch norms keep what they know
+    balance: str = "none"  # weights (which are class_weights), sampler or focal
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; `Recipe.from_dict` gives it back."""
@@ -111,7 +113,7 @@ def fit(
     `should_stop` is asked after every step; when it says yes, the state is saved and the result is 'interrupted'.
     A loss that is not a finite number ends the training with the last good weights ('diverged').
     """
-    loader = Loader(train, contract, device, batch_size=recipe.batch_size)
+    loader = Loader(train, contract, device, batch_size=recipe.batch_size, strata=strata_of(train, task, recipe))
     valid_loader = looking(valid, contract, device)
     memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
     module = module.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
@@ -121,8 +123,7 @@ def fit(
     )  # fmt: skip
     hold(module, recipe.layer_rates)
     average = make_average(module, recipe.average_steps) if recipe.average_steps else None
-    class_weights = None if recipe.class_weights is None else torch.tensor(recipe.class_weights, device=device)
-    objective = Objective(task, recipe.label_smoothing, class_weights)
+    objective = make_objective(task, recipe, device)
     forward = torch.compile(module) if recipe.compiled else module
     steps_per_epoch = len(loader)
 
@@ -242,6 +243,17 @@ def fit(
     return FitResult(module, stopped, step, step / steps_per_epoch, best or {})
 
 
+def make_objective(task: Task, recipe: Recipe, device: torch.device) -> Objective:
+    """What the recipe lowers, and what chooses its best weights."""
+    weights = None if recipe.class_weights is None else torch.tensor(recipe.class_weights, device=device)
+    return Objective(task, recipe.label_smoothing, weights, recipe.balance == "focal", recipe.balance != "none")
+
+
+def strata_of(train: Pictures, task: Task, recipe: Recipe) -> np.ndarray | None:
+    """What the sampler draws equally often, int (N,): the classes, or a picture's rarest label; None when it does not."""
+    return task.strata(train.labels[train.indices]) if recipe.balance == "sampler" else None
+
+
 def looking(pictures: Pictures, contract: PixelContract, device: torch.device) -> Loader:
     """Feeds pictures that are only looked at; on a processor few large ones at once, since their maps should stay in its cache."""
     large = device.type == "cpu" and contract.height * contract.width > _LARGE**2
@@ -277,8 +289,9 @@ def score(module: nn.Module, loader: Loader, recipe: Recipe, objective: Objectiv
         answers.append(objective.answer(logits).cpu())
         targets.append(y.cpu())
     module.train(was_training)
-    value = objective.score(torch.cat(answers), torch.cat(targets)) if math.isfinite(loss) else math.nan
-    return {"loss": loss / len(loader.pictures), objective.task.metric: value}
+    if not math.isfinite(loss):
+        return {"loss": loss, objective.task.metric: math.nan}
+    return {"loss": loss / len(loader.pictures), **objective.scores(torch.cat(answers), torch.cat(targets))}
 
 
 def _affordable(step: int, total: int, *, seconds: float, done: int, left: float) -> int:

@@ -21,8 +21,7 @@ from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Loader, Pictures
 from pellucid.data.task import ONE_CLASS, Task
 from pellucid.device import autocast
-from pellucid.training.loop import Recipe
-from pellucid.training.objective import Objective
+from pellucid.training.loop import Recipe, make_objective, strata_of
 from pellucid.training.optimizer import make_optimizer, set_learning_rate
 
 LOWEST, HIGHEST, STEPS = 1e-5, 10.0, 100
@@ -95,9 +94,8 @@ def find_learning_rate(
     optimizer = make_optimizer(
         trial, recipe.optimizer, learning_rate=1.0, weight_decay=recipe.weight_decay, momentum=recipe.momentum
     )
-    loader = Loader(train, contract, device, batch_size=recipe.batch_size)
-    class_weights = None if recipe.class_weights is None else torch.tensor(recipe.class_weights, device=device)
-    objective = Objective(task, recipe.label_smoothing, class_weights)
+    loader = Loader(train, contract, device, batch_size=recipe.batch_size, strata=strata_of(train, task, recipe))
+    objective = make_objective(task, recipe, device)
     rates, losses = [], []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(recipe.seed)

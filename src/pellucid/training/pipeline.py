@@ -89,7 +89,7 @@ def train(
             )
     contract, why_contract = choose_contract(shapes, data_config, pretrained)
     task = dataset.task
-    refuse_for_numbers(task, label_smoothing=train_config.label_smoothing, class_weights=train_config.class_weights)
+    refuse_for_numbers(task, label_smoothing=train_config.label_smoothing, balance=train_config.balance)
     if not pretrained:
         require_model(model_config.model, contract, len(dataset.classes))
     require_policy(train_config.augment, contract)
@@ -177,6 +177,8 @@ def resume(
     if "architecture" not in content:
         raise RunError(f"'{run}' ended before its training began, there is nothing to resume. Start it again.")
     settings = content["config"]["train"]  # of an older run also settings that are in its recipe alone by now
+    if settings.get("class_weights") == "balanced":  # what `balance` was called
+        settings["balance"] = "weights"
     train_config = TrainConfig(**{f.name: settings[f.name] for f in fields(TrainConfig) if f.name in settings})
     model_config = ModelConfig(**content["config"]["model"])
     pretrained = None

@@ -339,10 +339,16 @@ def plan_recipe(
         smoothing = 0.2 if architecture.family == "fastnet" and len(train) >= 5000 else 0.1
         smoothing = smoothing if task.kind == CLASS else 0.0  # a label's probability is to be believed as it is
     weights = None
-    if config.class_weights == "balanced":
+    if config.balance == "weights":
         weights = balanced_weights(train.labels[train.indices], len(classes))
         why.append(f"a picture of the rarest class weighs {max(weights):.3g} in the loss, of the most frequent "
                    f"{min(w for w in weights if w):.3g}")  # fmt: skip
+    if config.balance == "sampler":
+        why.append(
+            "pictures are drawn so that every class is seen equally often; those of rare classes return within an epoch"
+        )
+    if config.balance == "focal":
+        why.append("focal loss: a picture counts by how far its answer is from right, squared")
     recipe = Recipe(
         steps=steps, max_steps=max_steps, batch_size=batch, optimizer=optimizer, learning_rate=rate,
         weight_decay=decay, momentum=config.momentum, warmup=config.warmup, label_smoothing=smoothing,
@@ -351,6 +357,7 @@ def plan_recipe(
         patience=config.patience, augmentation=augmentation,
         precision=precision, channels_last=channels_last, seed=config.seed, validate_every=validate_every,
         compiled=device.type == "cuda" and steps * seconds_a_step > _COMPILING_PAYS,
+        balance=config.balance,
     )  # fmt: skip
     return recipe, why
 

@@ -53,7 +53,7 @@ def fit_head(
     num_classes: int,
     device: torch.device,
     precision: str,
-    balanced: bool,
+    balance: str,
     seed: int,
     on_event: OnEvent,
     task: Task = ONE_CLASS,
@@ -90,6 +90,11 @@ def fit_head(
     mean, std = x.mean(0), x.std(0) + 1e-6
     x, x_valid = (x - mean) / std, (x_valid - mean) / std
 
+    objective = Objective(task, macro=balance != "none")
+
+    def better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
+        return objective.rank(new) > objective.rank(old) if objective.macro else new["loss"] < old["loss"]
+
     best: tuple[HeadFit, np.ndarray, np.ndarray] | None = None
     models: dict[int, Any] = {}
     tried: list[float] = []
@@ -100,12 +105,12 @@ def fit_head(
             continue  # a neighbor on this side was worse
         started = time.monotonic()
         tried.append(strength)
-        weight, bias = _linear(task, x, y, strength, num_classes, balanced, models)
+        weight, bias = _linear(task, x, y, strength, num_classes, balance != "none", models)
         logits = x_valid @ weight.T + bias
-        fitted = HeadFit(strength, _scores(task, logits, y_valid), logits)
+        fitted = HeadFit(strength, _scores(objective, logits, y_valid), logits)
         on_event({"event": "head", "step": step, "total": len(_STRENGTHS), "strength": strength,
                   **{f"valid_{name}": value for name, value in fitted.scores.items()}})  # fmt: skip
-        if best is None or fitted.scores["loss"] < best[0].scores["loss"]:
+        if best is None or better(fitted.scores, best[0].scores):
             best = (fitted, weight, bias)
         now = time.monotonic()
         if deadline is not None and now + 1.5 * (now - started) > deadline:
@@ -170,8 +175,8 @@ def _logistic_regression(
     return weight, bias
 
 
-def _scores(task: Task, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    objective, scores, target = Objective(task), torch.from_numpy(logits).double(), torch.from_numpy(targets)
-    target = target if task.kind == CLASS else target.double()
+def _scores(objective: Objective, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    scores, target = torch.from_numpy(logits).double(), torch.from_numpy(targets)
+    target = target if objective.task.kind == CLASS else target.double()
     loss = objective.total(scores, target) / len(target)
-    return {"loss": loss, task.metric: objective.score(objective.answer(scores), target)}
+    return {"loss": loss, **objective.scores(objective.answer(scores), target)}

@@ -39,6 +39,7 @@ from pellucid.training.checkpoint import Checkpoint, named_checkpoint, save_chec
 from pellucid.training.loop import OnEvent, Recipe, fit, hold, looking, score
 from pellucid.training.objective import Objective
 from pellucid.training.plan import fastest, measure_speed, plan_recipe
+from pellucid.training.prior import BALANCED, choose_prior, prior_offsets, shares
 from pellucid.training.transfer import HeadFit, fit_head
 
 _NO_TIME = "no time is left to train the last third of the network on"
@@ -150,7 +151,9 @@ def fit_and_save(
             module, work.dataset.classes, work.contract, work.architecture, {"origin": origin}, work.task,
             mirror=_mirror(work, recipe),
         )  # fmt: skip
-        classifier, summary["valid"] = _validated(work, classifier, valid, fitted.logits if fitted else None)
+        logits = fitted.logits if fitted else _logits(classifier, valid)
+        classifier, logits = _with_prior(work, classifier, valid, logits)
+        classifier, summary["valid"] = _validated(work, classifier, valid, logits)
         classifier.save(run.path / "model")
         summary["seconds"] = round(seconds_before + time.monotonic() - work.started, 2)
     state = "finished" if stopped in ("done", "early") else stopped.split()[0]
@@ -174,7 +177,7 @@ def _fit_last_layer(
         module, work.parts["train"], work.parts["validation"], contract=work.contract,
         contents=work.contents, weights=weights,
         mirrored="flip" in work.config.augment.split(), num_classes=len(work.dataset.classes), device=work.device,
-        precision=precision, balanced=work.config.class_weights == "balanced", seed=work.config.seed,
+        precision=precision, balance=work.config.balance, seed=work.config.seed,
         on_event=work.tell, task=work.task, deadline=deadline, should_stop=should_stop,
     )  # fmt: skip
 
@@ -213,31 +216,47 @@ def _plan_fine_tuning(
 def _keep_best(work: Work, module: nn.Module, recipe: Recipe, before: Checkpoint, after: Mapping[str, float]) -> None:
     """Leaves in `module` the best of the network before fine-tuning, after it, and means of both."""
     valid = looking(work.parts["validation"], work.contract, work.device)
-    objective = Objective(work.task)
+    objective = Objective(work.task, macro=work.config.balance != "none")
     finetune.keep_best(
         module, before.tensors, {"before": before.numbers["scores"], "after": after},
         score=lambda network: score(network, valid, recipe, objective), rank=objective.rank, on_event=work.tell,
     )  # fmt: skip
 
 
+def _with_prior(
+    work: Work, classifier: Classifier, valid: Pictures, logits: np.ndarray
+) -> tuple[Classifier, np.ndarray]:
+    """After a balanced training, the classifier that answers for the shares that do better in validation, and its logits there."""
+    task, classes = work.task, work.dataset.classes
+    if work.config.balance not in BALANCED:
+        return classifier, logits
+    targets = work.dataset.targets()
+    learned = targets[work.parts["train"].indices]
+    offsets = prior_offsets(task, learned, len(classes))
+    prior = choose_prior(task, logits, targets[valid.indices], offsets, asked=work.config.prior)
+    if prior is None:
+        return classifier, logits
+    reasons = prior.reasons(classes, shares(task, learned, len(classes)))
+    work.run.update(plan=[*work.run.read()["plan"], *reasons], prior=prior.to_dict(classes))
+    work.tell({"event": "plan", "reasons": reasons})
+    if prior.taken == "equal":
+        return classifier, logits
+    return replace(classifier, offsets=prior.offsets), (logits + np.array(prior.offsets)).astype(np.float32)
+
+
 def _validated(
-    work: Work, classifier: Classifier, valid: Pictures, logits: np.ndarray | None
+    work: Work, classifier: Classifier, valid: Pictures, logits: np.ndarray
 ) -> tuple[Classifier, dict[str, Any]]:
     """The classifier with what the validation part teaches about its answers (calibration, or the margin of its numbers), and
-    the task's metric with its interval there.
-
-    Without `logits` of these pictures they are looked at in full precision, as `predict` does.
-    """
+    the task's metric with its interval there; `logits` (N, outputs) is what it says of these pictures."""
     task = classifier.task
     truth = work.dataset.targets()[valid.indices]
-    if logits is None:
-        logits = _logits(classifier, valid)
     if task.kind == NUMBER:
         off = classifier.answers(torch.from_numpy(logits)) - truth
         classifier = replace(classifier, task=replace(task, margin=conformal_margin(off[:, 0])))
     else:
         # weighed classes are meant to be given more often than they occur: offsets would undo that
-        calibration = fit_calibration(task, logits, truth, only_temperature=work.config.class_weights != "none")
+        calibration = fit_calibration(task, logits, truth, only_temperature=work.config.balance != "none")
         work.tell({"event": "calibration", "text": _told_calibration(calibration, len(truth))})
         classifier = replace(classifier, calibration=calibration)
     if task.kind == CLASS:
@@ -258,6 +277,7 @@ def _told_calibration(calibration: Calibration | None, n: int) -> str:
 
 
 def _logits(classifier: Classifier, pictures: Pictures) -> np.ndarray:
+    """In full precision, as `predict` sees them."""
     found = []
     for rows in np.array_split(pictures.indices, -(-len(pictures) // 1024)):
         found.append(classifier.predict_logits(pictures.pixels[rows]))
