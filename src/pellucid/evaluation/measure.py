@@ -18,19 +18,23 @@ from pellucid.data.reopen import reopen
 from pellucid.data.scan import Progress, Record
 from pellucid.data.task import CLASS, LABELS, NUMBER
 from pellucid.data.wording import counted, rounded, shown, some
-from pellucid.errors import DataError, nearest
+from pellucid.errors import DataError, RunError, nearest
+from pellucid.evaluation.folds import FoldsEvaluation
+from pellucid.evaluation.growth import LearningCurve
 from pellucid.evaluation.labels import LabelsEvaluation, evaluate_labels
 from pellucid.evaluation.metrics import Evaluation, evaluate_predictions
 from pellucid.evaluation.number import NumberEvaluation, evaluate_numbers
+from pellucid.evaluation.page import how_trained
 from pellucid.evaluation.predict import as_image, drawn_channels
 from pellucid.evaluation.report import render_report
+from pellucid.evaluation.series import evaluate_series
 from pellucid.files import atomic_write, storage_errors, write_json
 from pellucid.model.classifier import Classifier, load
 from pellucid.model.engine import told, with_engine
 from pellucid.model.prediction import THRESHOLD
 from pellucid.run import Run
 
-AnyEvaluation = Evaluation | LabelsEvaluation | NumberEvaluation
+AnyEvaluation = Evaluation | LabelsEvaluation | NumberEvaluation | FoldsEvaluation | LearningCurve
 
 _BATCH = 1024
 _SAMPLES = 24
@@ -58,7 +62,8 @@ def evaluate(
     on_engine: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> AnyEvaluation:
-    """Measures the classifier of `run` on a split of its own pictures, or on other labelled pictures `data`.
+    """Measures the classifier of `run` on a split of its own pictures, or on other labelled pictures `data`; a run of several
+    trainings, of folds or of a learning curve, is put together.
 
     Writes reports/NAME.json and NAME.html into the run, NAME being the split or the name of `data`.
     `engine` is one of `pellucid.model.engine`; `on_engine` is told in a sentence what was measured to choose it.
@@ -66,6 +71,12 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     content = run.read()
+    if members := content.get("members"):
+        if data is not None:
+            raise RunError(
+                f"'{run}' holds {len(members)} trainings; other pictures are answered by one of them: '{run.path / members[-1]}'."
+            )
+        return evaluate_series(run)
     classifier = load(run.path)
     if data is None:
         chosen, name = _own_split(run, content, classifier, split), split
@@ -247,17 +258,13 @@ def _write_report(
 
     some_rows = np.random.default_rng(0).permutation(len(chosen.rows))[:_SAMPLES]
     samples = [_sample(classifier, int(i), chosen.labels[i], probabilities[i]) for i in some_rows]
-    environment = content["environment"]
     made = {
         "Pictures": f"{chosen.dataset.source} ({name})",
         "Data fingerprint": content["fingerprint"],
         "Network": str(classifier),
         "Parameters": f"{content['parameters']:,}",
         "Weights": classifier.weights.get("origin", ""),
-        "Training": f"{content['created']}, {content.get('seconds', 0):,.0f} s, seed {content['config']['train']['seed']}",
-        "Command": " ".join(content["command"]),
-        "Versions": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()),
-        "Machine": f"{environment['processor']}, {environment['cpus']} cores, {environment['device']}",
+        **how_trained(content),
     }
     if drawn := drawn_channels(classifier.contract.channels):
         made["Shown of each picture"] = drawn

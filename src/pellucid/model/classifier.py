@@ -160,6 +160,8 @@ def load(path: str | Path) -> Classifier:
         folder = folder / "model"
     if not (folder / "card.json").exists():
         what = "its training has not saved a model yet" if (folder / "run.json").exists() else "it is no run folder"
+        if members := sorted(card.parents[1].name for card in folder.glob("*/model/card.json")):
+            what = f"it holds several trainings, name one of them like '{folder / members[-1]}'"
         raise RunError(
             f"There is no classifier in '{path}': {what}. Expected model/card.json and model/model.safetensors."
         )

@@ -205,14 +205,15 @@ def _validated(
 
     Without `logits` of these pictures they are looked at in full precision, as `predict` does.
     """
-    answers = _answers(classifier, valid) if logits is None else classifier.answers(torch.from_numpy(logits))
+    answers = answers_of(classifier, valid) if logits is None else classifier.answers(torch.from_numpy(logits))
     truth, task = targets[valid.indices], classifier.task
     if task.kind == NUMBER:
         classifier = replace(classifier, task=replace(task, margin=conformal_margin((answers - truth)[:, 0])))
     return classifier, {"n": len(valid), task.metric: headline(task, truth, answers).to_dict()}
 
 
-def _answers(classifier: Classifier, pictures: Pictures) -> np.ndarray:
+def answers_of(classifier: Classifier, pictures: Pictures) -> np.ndarray:
+    """What `Classifier.predict_proba` gives for `pictures`, (N, outputs)."""
     parts = np.array_split(pictures.indices, -(-len(pictures) // 1024))
     return np.concatenate([classifier.predict_proba(pictures.pixels[rows]) for rows in parts])
 
@@ -235,7 +236,7 @@ def _seconds_of_validation(work: Work, module: nn.Module, recipe: Recipe) -> flo
         module, work.dataset.classes, work.contract, work.architecture, mirror=_mirror(work, recipe)
     )
     started = time.monotonic()
-    _answers(classifier, part)
+    answers_of(classifier, part)
     return (time.monotonic() - started) * len(valid) / len(part)
 
 
