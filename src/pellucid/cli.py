@@ -273,6 +273,15 @@ def evaluate(
 
 
 @app.command()
+def suspects(run: RunPath, as_json: Json = False) -> None:
+    """List the labels that may be wrong, for your verdict; RUN was trained with --folds. Nothing is changed."""
+    from pellucid.evaluation.suspects import find_suspects
+
+    found = find_suspects(run)
+    _print(found.to_dict(), as_json, f"{found}\n\ntable  {found.table}\nhtml   {found.page}")
+
+
+@app.command()
 def predict(
     run: Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder, or a network's name with --weights.")],
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, or patterns in quotes.")],

@@ -19,6 +19,8 @@ from pellucid.data.scan import Progress, Record
 from pellucid.data.task import CLASS, LABELS, NUMBER
 from pellucid.data.wording import counted, rounded, shown, some
 from pellucid.errors import DataError, RunError, nearest
+from pellucid.evaluation.answers import Answers
+from pellucid.evaluation.change import change_by_verdicts
 from pellucid.evaluation.folds import FoldsEvaluation
 from pellucid.evaluation.growth import LearningCurve
 from pellucid.evaluation.labels import LabelsEvaluation, evaluate_labels
@@ -102,9 +104,22 @@ def evaluate(
     ])  # fmt: skip
     evaluation = _evaluation(run, classifier, chosen, probabilities, name)
     seen = () if data is None else _seen_in_training(run, [pack.records[i].sha256 for i in chosen.rows])
-    evaluation = replace(evaluation, notes=(*seen, *chosen.notes, *evaluation.notes))
+    changed = _change(content, classifier, chosen, probabilities) if data is None else ()
+    evaluation = replace(evaluation, notes=(*seen, *changed, *chosen.notes, *evaluation.notes))
     _write_report(run, content, classifier, chosen, probabilities, evaluation, name)
     return evaluation
+
+
+def _change(
+    content: dict[str, Any], classifier: Classifier, chosen: _Chosen, answers: np.ndarray
+) -> tuple[str, ...]:
+    """What the verdicts of this run changed, where it has some."""
+    if not content.get("verdicts"):
+        return ()
+    labels = tuple(classifier.classes[k] for k in chosen.labels)
+    groups = tuple(chosen.groups or [""] * len(labels))
+    paths = tuple(chosen.dataset.items[i].path for i in chosen.rows)
+    return change_by_verdicts(content, Answers(paths, labels, groups, groups, classifier.classes, answers))
 
 
 def _opened(data: str | Path, content: dict[str, Any], classifier: Classifier) -> Dataset:

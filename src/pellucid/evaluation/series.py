@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -9,6 +10,7 @@ from PIL import Image
 from pellucid.config import METRICS
 from pellucid.data.reopen import reopen
 from pellucid.errors import RunError
+from pellucid.evaluation.change import change_by_verdicts
 from pellucid.evaluation.figures import growth_plot, interval_plot
 from pellucid.evaluation.folds import FoldsEvaluation, evaluate_folds
 from pellucid.evaluation.growth import LearningCurve, evaluate_growth
@@ -48,6 +50,8 @@ def evaluate_series(run: Run) -> FoldsEvaluation | LearningCurve:
         sections = growth_sections(found)
     else:
         found = evaluate_folds(run)
+        changed = change_by_verdicts(content, found.answers)
+        found = replace(found, pooled=replace(found.pooled, notes=(*changed, *found.pooled.notes)))
         sections = _fold_sections(found, picture_of(content, found.answers.paths))
     page = render_page(f"{content['name']}: {found.split}", sections, made)
     write_json(run.path / "reports" / f"{found.split}.json", found.to_dict())
