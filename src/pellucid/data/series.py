@@ -81,8 +81,13 @@ def make_share_manifests(
 
     Each share is the half of the next one, and groups and duplicates stay together, so that a smaller share has fewer
     patients and not fewer pictures of each. Shares with fewer than ten pictures a class are left out.
-    Raises DataError when only the whole is left.
+    Raises DataError when only the whole is left, or when there is nothing to test on.
     """
+    if not len(whole.indices("test")):
+        raise DataError(
+            f"A learning curve needs test pictures, and the splits that '{shown(dataset.source)}' gives have none. Add a part called test, "
+            "or make new splits with --split 80/10/10."
+        )
     census = take_census(dataset, records)
     strata, names = strata_of(dataset, census.use)
     units = united(census.pixels, census.groups)

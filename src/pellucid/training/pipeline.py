@@ -17,7 +17,7 @@ from typing import Any
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
 from pellucid.data.loader import Pictures
-from pellucid.data.manifest import SPLITS, UNREADABLE, USED, Manifest, make_manifest, restore_manifest
+from pellucid.data.manifest import SPLITS, UNREADABLE, Manifest, make_manifest, restore_manifest
 from pellucid.data.pack import Pack, open_pack
 from pellucid.data.scan import remarks
 from pellucid.data.series import make_fold_manifests, make_share_manifests
@@ -79,9 +79,10 @@ def train(
 
 
 def _train_on(
-    prepared: Prepared, pack: Pack, manifest: Manifest, run: Run, tell: OnEvent, started: float, limit: float | None
-) -> None:
-    """One training on the parts of a manifest, into a run that holds its manifest already."""
+    prepared: Prepared, pack: Pack, manifest: Manifest, run: Run, tell: OnEvent, started: float, limit: float | None,
+    network: str | None = None,
+) -> None:  # fmt: skip
+    """One training on the parts of a manifest, into a run that holds its manifest already; `network` was chosen before."""
     dataset, pretrained, config, device = prepared.dataset, prepared.pretrained, prepared.train_config, prepared.device
     model_config, contract = prepared.model_config, prepared.contract
     task = dataset.task.fitted(dataset.targets()[manifest.indices("train")])
@@ -89,7 +90,7 @@ def _train_on(
     if not (pretrained and pretrained.mean):
         contract = with_statistics(contract, parts["train"])
     architecture, why = choose_architecture(
-        model_config.model, pretrained=pretrained, contract=contract, num_classes=len(dataset.classes),
+        network or model_config.model, pretrained=pretrained, contract=contract, num_classes=len(dataset.classes),
         num_pictures=len(parts["train"]), config=config, seconds_left=_left(started, limit), device=device,
     )  # fmt: skip
     work = Work(
@@ -100,7 +101,7 @@ def _train_on(
     freeze = model_config.freeze
     if freeze is None:  # fastnet has no plain last layer, and is small enough to train on as a whole
         freeze = pretrained is not None and architecture.family != "fastnet"
-    recipe, reasons = None, [*prepared.at_hand, f"{architecture}: {why}"]
+    recipe, reasons = None, [*prepared.at_hand, f"{architecture}: {'as in the first training' if network else why}"]
     if not (freeze and pretrained):
         recipe, more = plan_recipe(
             architecture, bare, parts["train"], contract=contract, classes=dataset.classes,
@@ -194,9 +195,8 @@ def _train_members(
         tell = _observer(member, on_event)
         manifest = restore_manifest(member.read_manifest(), dataset, pack.records)
         _tell_data(tell, prepared, manifest)
-        chosen = members_of(run)[0].read().get("architecture", {}).get("name")  # by the first training: all are alike
-        config = replace(prepared.model_config, model=chosen or prepared.model_config.model)
-        _train_on(replace(prepared, model_config=config), pack, manifest, member, tell, began, share)
+        first = members_of(run)[0].read().get("architecture", {}).get("name")  # all are like the first one
+        _train_on(prepared, pack, manifest, member, tell, began, share, network=first)
 
     train_series(run, pack, dataset, train_member, _observer(run, on_event), started, limit)
 
@@ -282,18 +282,14 @@ def _tell_data(tell: OnEvent, prepared: Prepared, manifest: Manifest, remarks: M
     bad = [row for row in manifest.rows if row.status == UNREADABLE]
     once = remarks is not None
     told = [f"{counted(n, 'picture')}: {note}" for note, n in (remarks or {}).items()]
-    parts = dict.fromkeys(row.split for row in manifest.rows if row.status == USED)
+    folds = sorted({row.split for row in manifest.rows} - {"", *SPLITS}, key=lambda name: (len(name), name))
     tell({
         "event": "data",
         "source": dataset.source,
         "classes": len(dataset.classes),
         "task": dataset.task.kind,
-        "pictures": {part: len(manifest.indices(part)) for part in sorted(parts, key=_place)},
+        "pictures": {part: len(manifest.indices(part)) for part in folds or SPLITS},
         "unreadable": [{"path": row.path, "reason": row.reason} for row in bad] if once else [],
         "notes": [*dataset.notes, *manifest.notes, *told] if once else [],
         "input": f"{contract.channels}x{contract.height}x{contract.width}: {prepared.why_contract}" if once else "",
     })  # fmt: skip
-
-
-def _place(split: str) -> tuple[int, str]:
-    return SPLITS.index(split) if split in SPLITS else len(SPLITS), split

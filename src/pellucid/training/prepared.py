@@ -13,6 +13,7 @@ from pellucid.config import DataConfig, ModelConfig, TrainConfig
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import Dataset
 from pellucid.data.reopen import open_with, reopen
+from pellucid.data.task import CLASS
 from pellucid.data.verdicts import read_verdicts, with_verdicts
 from pellucid.device import describe_machine, pick_device
 from pellucid.errors import ConfigError, UnknownNameError, nearest
@@ -74,6 +75,11 @@ def prepare(
         raise ConfigError(
             f"--split is '{data_config.split}' and --folds is {train_config.folds}: with folds every picture is tested once, and "
             "a ninth of the others is for validation. Leave one of the two out."
+        )
+    if train_config.learning_curve and dataset.task.kind != CLASS:
+        raise ConfigError(
+            f"--learning-curve is about classes, but the task is '{dataset.task.kind}'. Train with --folds to know how certain a score "
+            "is, or leave --learning-curve out."
         )
     verdicts = read_verdicts(train_config.verdicts, dataset) if train_config.verdicts else {}
     dataset = with_verdicts(dataset, verdicts)
