@@ -21,9 +21,9 @@ from sklearn.metrics import roc_auc_score
 
 from pellucid import Dataset, open_dataset, train
 from pellucid.evaluation.folds import FoldsEvaluation
+from pellucid.evaluation.predict import as_image
 from pellucid.evaluation.suspects import doubted_labels, label_scores
 from pellucid.files import png_bytes
-from pellucid.evaluation.predict import as_image
 
 PER_CLASS, SHARES = 200, (0.05, 0.1, 0.2)
 
@@ -72,7 +72,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             truth = plant(data, folder, share)
-            run = train(folder / "table.csv", folds=5, time_limit=limit, weights=weights, out=folder / "run", near=False)
+            run = train(
+                folder / "table.csv", folds=5, time_limit=limit, weights=weights, out=folder / "run", near=False
+            )
             found = run.evaluate()
             assert isinstance(found, FoldsEvaluation)
             answers = found.answers
@@ -81,7 +83,11 @@ def main() -> None:
             wrong = np.array([truth[p] != label for p, label in zip(answers.paths, answers.labels, strict=True)])
             scores, doubted = scores_of(labels, answers.values), doubted_labels(labels, answers.values)
             if first:
-                print("| planted | accuracy on the labels as given |", " | ".join(scores), "| listed of planted | of others |")
+                print(
+                    "| planted | accuracy on the labels as given |",
+                    " | ".join(scores),
+                    "| listed of planted | of others |",
+                )
                 print("|---|---|" + "---|" * (len(scores) + 2))
                 first = False
             print(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pellucid.data.dataset import Dataset, open_dataset
+from pellucid.data.dataset import Dataset, from_arrays
 from pellucid.data.manifest import USED, Manifest, make_manifest
 from pellucid.data.scan import scan
 from pellucid.data.series import SPARED, make_fold_manifests, make_share_manifests
@@ -17,13 +17,15 @@ from pellucid.data.split import make_folds
 from pellucid.errors import DataError, SplitError
 
 
-def pictures(labels: Sequence[str], groups: Sequence[str] | None = None, copies: dict[int, int] | None = None) -> Dataset:
+def pictures(
+    labels: Sequence[str], groups: Sequence[str] | None = None, copies: dict[int, int] | None = None
+) -> Dataset:
     """Noise of its own for every picture, save for those that are `copies` of others."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (len(labels), 6, 6), np.uint8)
     for i, k in (copies or {}).items():
         images[i] = images[k]
-    return open_dataset((images, list(labels)), groups=groups)
+    return from_arrays(images, list(labels), groups=groups)
 
 
 def parts(manifest: Manifest) -> np.ndarray:
@@ -59,7 +61,9 @@ def test_every_class_is_spread_evenly() -> None:
 
 def test_more_folds_than_groups_are_refused_and_the_groups_named() -> None:
     data = pictures(["a", "b"] * 12, [f"patient {k // 8}" for k in range(24)])
-    with pytest.raises(SplitError, match=r"5 folds cannot be made.*3 groups \('patient 0', 'patient 1', 'patient 2'\).*--folds 3"):
+    with pytest.raises(
+        SplitError, match=r"5 folds cannot be made.*3 groups \('patient 0', 'patient 1', 'patient 2'\).*--folds 3"
+    ):
         make_fold_manifests(data, scan(data), folds=5)
 
 
@@ -67,7 +71,9 @@ def test_a_class_of_a_single_group_is_refused_and_both_are_named() -> None:
     labels = ["a", "b"] * 20 + ["rare"] * 6
     groups = [f"p{k // 2}" for k in range(40)] + ["p99"] * 6
     data = pictures(labels, groups)
-    with pytest.raises(SplitError, match=r"all 6 pictures of class 'rare' belong to 1 group \('p99'\).*nothing left to learn"):
+    with pytest.raises(
+        SplitError, match=r"all 6 pictures of class 'rare' belong to 1 group \('p99'\).*nothing left to learn"
+    ):
         make_fold_manifests(data, scan(data), folds=5)
 
 
@@ -93,7 +99,7 @@ def test_folds_made_unequal_by_a_large_group_are_told_with_the_group() -> None:
 def test_given_splits_are_passed_over_and_that_is_told() -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, 6, 6), np.uint8), ["a", "b"] * 20
-    data = open_dataset((images, labels), splits=["train"] * 30 + ["test"] * 10)
+    data = from_arrays(images, labels, splits=["train"] * 30 + ["test"] * 10)
     whole, _ = make_fold_manifests(data, scan(data), folds=4)
     assert any("given splits are not used" in note for note in whole.notes)
 

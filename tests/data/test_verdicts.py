@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pellucid.data.dataset import Dataset, open_dataset
+from pellucid.data.dataset import Dataset, from_arrays, open_dataset
 from pellucid.data.manifest import REMOVED, USED, make_manifest
 from pellucid.data.scan import scan
 from pellucid.data.verdicts import read_verdicts, with_verdicts
@@ -46,7 +46,7 @@ def test_verdicts_are_done_named_and_counted(data: Dataset, tmp_path: Path, deli
 
 def test_a_removed_picture_is_in_no_given_split(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 6, 6), np.uint8)
-    data = open_dataset((images, ["cat", "dog"] * 20), splits=["train"] * 20 + ["validation"] * 10 + ["test"] * 10)
+    data = from_arrays(images, ["cat", "dog"] * 20, splits=["train"] * 20 + ["validation"] * 10 + ["test"] * 10)
     judged = with_verdicts(data, {"00000": "remove"})
     manifest = make_manifest(judged, scan(judged))
     assert manifest.indices("train").tolist() == list(range(1, 20))
@@ -60,7 +60,9 @@ def test_a_class_that_is_called_ok_can_be_meant(tmp_path: Path) -> None:
 
 
 def test_an_unknown_word_is_refused_with_its_line_and_the_nearest_class(data: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match=r"'dgo' in line 3 .*'remove' to leave the picture out.*Did you mean dog\?"):
+    with pytest.raises(
+        UnknownNameError, match=r"'dgo' in line 3 .*'remove' to leave the picture out.*Did you mean dog\?"
+    ):
         read_verdicts(table(tmp_path, ("00000", "cat", ""), ("00002", "cat", "dgo")), data)
 
 

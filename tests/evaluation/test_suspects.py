@@ -16,7 +16,9 @@ def planted(labels: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarray
     rng = np.random.default_rng(seed)
     wrong = np.zeros(len(labels), bool)
     wrong[rng.permutation(len(labels))[: round(share * len(labels))]] = True
-    return np.where(wrong, (labels + rng.integers(1, labels.max() + 1, len(labels))) % (labels.max() + 1), labels), wrong
+    return np.where(
+        wrong, (labels + rng.integers(1, labels.max() + 1, len(labels))) % (labels.max() + 1), labels
+    ), wrong
 
 
 def test_the_score_is_the_normalized_margin() -> None:
@@ -26,14 +28,14 @@ def test_the_score_is_the_normalized_margin() -> None:
 
 
 def test_doubt_follows_the_thresholds_of_the_classes() -> None:
-    """Worked out by hand: the thresholds are 0.7 = (0.9 + 0.8 + 0.4) / 3 for class 0 and 0.6 = (0.9 + 0.3) / 2 for class 1.
+    """Worked out by hand: the thresholds are 0.683 = (0.9 + 0.8 + 0.35) / 3 for class 0 and 0.6 = (0.9 + 0.3) / 2 for class 1.
 
-    The third picture has 0.6 for class 1 and reaches it, the last one has 0.7 for class 0; the first two reach their own.
+    The third picture has 0.65 for class 1 and reaches it, the last one has 0.7 for class 0; the first two reach their own.
     """
     labels = np.array([0, 0, 0, 1, 1])
-    first = np.array([0.9, 0.8, 0.4, 0.1, 0.7])
+    first = np.array([0.9, 0.8, 0.35, 0.1, 0.7])
     assert doubted_labels(labels, np.stack([first, 1 - first], 1)).tolist() == [False, False, True, False, True]
-    first[4] = 0.65  # below the threshold of class 0: no doubt, though class 0 is likelier
+    first[4] = 0.66  # below the threshold of class 0: no doubt, though class 0 is likelier
     assert doubted_labels(labels, np.stack([first, 1 - first], 1)).tolist() == [False, False, True, False, False]
 
 

@@ -83,9 +83,7 @@ def test_scores_are_those_of_scikit_learn(whole: Run) -> None:
     assert written == json.loads(json.dumps(evaluation.to_dict()))
 
 
-def test_the_stopping_set_is_never_the_test_fold(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_stopping_set_is_never_the_test_fold(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[set[int], set[int], set[int]]] = []
     real = pipeline.fit_and_save
 
@@ -155,7 +153,7 @@ def test_an_error_before_the_first_fold_leaves_nothing(photos: Path, tmp_path: P
 
 
 def test_a_series_is_no_classifier_and_says_which_ones_it_holds(whole: Run) -> None:
-    with pytest.raises(RunError, match="holds several trainings, name one of them like .*fold-3"):
+    with pytest.raises(RunError, match=r"holds several trainings, name one of them like .*fold-3"):
         pellucid.load(whole.path)
     with pytest.raises(RunError, match="holds 3 trainings"):
         pellucid.evaluate(whole, "digits")
@@ -206,7 +204,7 @@ def test_wrong_labels_are_suspected_and_verdicts_trained_with(whole: Run, photos
 
 
 def test_suspects_need_folds(photos: Path, tmp_path: Path, whole: Run) -> None:
-    with pytest.raises(RunError, match="not a run of folds.*--folds 5"):
+    with pytest.raises(RunError, match=r"not a run of folds.*--folds 5"):
         find_suspects(members_of(whole)[0])
 
 

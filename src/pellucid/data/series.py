@@ -34,7 +34,8 @@ def make_fold_manifests(
     Raises DataError when all pictures have the same answer, SplitError when the folds cannot be made.
     """
     census = take_census(dataset, records)
-    use, notes = census.use, []
+    use = census.use
+    notes: list[str] = []
     strata, names = strata_of(dataset, use)
     units = census.alike(use, near, notes)
     fold = np.zeros(len(use), np.int64)

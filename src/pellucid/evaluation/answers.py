@@ -42,10 +42,12 @@ def answers_file(run: Run) -> Path:
 
 def joined(every: Sequence[Answers]) -> Answers:
     """The rows of several, one after the other; their outputs are the same."""
-    return Answers(
-        *(tuple(v for answers in every for v in getattr(answers, name)) for name in ("paths", "labels", "groups", "parts")),
-        outputs=every[0].outputs, values=np.concatenate([answers.values for answers in every]),
-    )  # fmt: skip
+
+    def column(name: str) -> tuple[str, ...]:
+        return tuple(value for answers in every for value in getattr(answers, name))
+
+    values = np.concatenate([answers.values for answers in every])
+    return Answers(column("paths"), column("labels"), column("groups"), column("parts"), every[0].outputs, values)
 
 
 def write_answers(file: Path, answers: Answers) -> None:
@@ -64,9 +66,10 @@ def read_answers(file: Path) -> Answers:
     try:
         with file.open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
             header, *rows = csv.reader(handle)
-        fixed = list(zip(*(row[: len(_FIXED)] for row in rows), strict=True))
+        paths, labels, groups, parts = zip(*(row[: len(_FIXED)] for row in rows), strict=True)
         values = np.array([row[len(_FIXED) :] for row in rows], np.float64)
-        return Answers(*fixed, tuple(name.removeprefix(_PREFIX) for name in header[len(_FIXED) :]), values)
+        outputs = tuple(name.removeprefix(_PREFIX) for name in header[len(_FIXED) :])
+        return Answers(paths, labels, groups, parts, outputs, values)
     except (OSError, ValueError, TypeError) as error:
         raise RunError(
             f"'{file}' is missing or damaged ({error}). Remove it and go on with: pellucid train --resume {file.parents[2]}"

@@ -21,11 +21,11 @@ from pellucid.data.wording import counted, rounded, shown, some
 from pellucid.errors import DataError, RunError, nearest
 from pellucid.evaluation.answers import Answers
 from pellucid.evaluation.change import change_by_verdicts
-from pellucid.evaluation.folds import FoldsEvaluation
+from pellucid.evaluation.folds import AnyScores, FoldsEvaluation
 from pellucid.evaluation.growth import LearningCurve
-from pellucid.evaluation.labels import LabelsEvaluation, evaluate_labels
-from pellucid.evaluation.metrics import Evaluation, evaluate_predictions
-from pellucid.evaluation.number import NumberEvaluation, evaluate_numbers
+from pellucid.evaluation.labels import evaluate_labels
+from pellucid.evaluation.metrics import evaluate_predictions
+from pellucid.evaluation.number import evaluate_numbers
 from pellucid.evaluation.page import how_trained
 from pellucid.evaluation.predict import as_image, drawn_channels
 from pellucid.evaluation.report import render_report
@@ -36,7 +36,7 @@ from pellucid.model.engine import told, with_engine
 from pellucid.model.prediction import THRESHOLD
 from pellucid.run import Run
 
-AnyEvaluation = Evaluation | LabelsEvaluation | NumberEvaluation | FoldsEvaluation | LearningCurve
+AnyEvaluation = AnyScores | FoldsEvaluation | LearningCurve
 
 _BATCH = 1024
 _SAMPLES = 24
@@ -110,9 +110,7 @@ def evaluate(
     return evaluation
 
 
-def _change(
-    content: dict[str, Any], classifier: Classifier, chosen: _Chosen, answers: np.ndarray
-) -> tuple[str, ...]:
+def _change(content: dict[str, Any], classifier: Classifier, chosen: _Chosen, answers: np.ndarray) -> tuple[str, ...]:
     """What the verdicts of this run changed, where it has some."""
     if not content.get("verdicts"):
         return ()
@@ -131,7 +129,7 @@ def _opened(data: str | Path, content: dict[str, Any], classifier: Classifier) -
                         label_column=column)  # fmt: skip
 
 
-def _evaluation(run: Run, classifier: Classifier, chosen: _Chosen, answers: np.ndarray, name: str) -> AnyEvaluation:
+def _evaluation(run: Run, classifier: Classifier, chosen: _Chosen, answers: np.ndarray, name: str) -> AnyScores:
     task, classes = classifier.task, classifier.classes
     paths = [chosen.dataset.items[i].path for i in chosen.rows]
     if task.kind == CLASS:
@@ -266,7 +264,7 @@ def _sample(classifier: Classifier, index: int, truth: Any, answer: np.ndarray) 
 
 def _write_report(
     run: Run, content: dict[str, Any], classifier: Classifier, chosen: _Chosen, probabilities: np.ndarray,
-    evaluation: AnyEvaluation, name: str,
+    evaluation: AnyScores, name: str,
 ) -> None:  # fmt: skip
     def picture(index: int) -> Image.Image:
         return as_image(chosen.dataset.picture(int(chosen.rows[index])).pixels)

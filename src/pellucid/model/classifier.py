@@ -63,7 +63,7 @@ class Classifier:
         Raises PictureError when it cannot be read.
         """
         pixels = self.contract.pixels(_as_picture(picture).pixels)
-        return self.rank(self.predict_proba(pixels[None])[0])
+        return self.rank(self.predict_proba(pixels[None].copy())[0])
 
     def predict_proba(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, C), as `contract.pixels` gives them, -> float32 (N, len(classes)).

@@ -45,7 +45,7 @@ class Prepared:
         """What run.json tells of it, enough for `prepare_again`."""
         dataset = self.dataset
         is_path = dataset.kind in ("folder", "zip", "table")
-        config = {"data": self.data_config, "model": self.model_config, "train": self.train_config}
+        config: dict[str, Any] = {"data": self.data_config, "model": self.model_config, "train": self.train_config}
         return {
             "name": dataset.name, "source": str(_absolute(dataset.source)) if is_path else dataset.source,
             "kind": dataset.kind, "classes": list(dataset.classes), "task": dataset.task.to_dict(),

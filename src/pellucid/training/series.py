@@ -92,10 +92,9 @@ def _measured(member: Run, rows: list[dict[str, str]], pack: Pack, dataset: Data
     place = {item.path: i for i, item in enumerate(dataset.items)}
     indices = np.array([place[row["path"]] for row in test], np.int64)
     classifier = load(member.path)
-    answers = Answers(
-        *(tuple(row[name] for row in test) for name in ("path", "label", "group")), (member.path.name,) * len(test),
-        classifier.classes, answers_of(classifier, Pictures(pack.pixels, np.zeros(0), indices)),
-    )  # fmt: skip
+    paths, labels, groups = (tuple(row[name] for row in test) for name in ("path", "label", "group"))
+    values = answers_of(classifier, Pictures(pack.pixels, np.zeros(0), indices))
+    answers = Answers(paths, labels, groups, (member.path.name,) * len(test), classifier.classes, values)
     write_answers(answers_file(member), answers)
     return answers
 
