@@ -1,7 +1,7 @@
 """Which labels may be wrong: pictures whose label a classifier doubts that has not seen them, ranked for a person to judge.
 
 The scores rest on out-of-fold probabilities, so that a network cannot have learned a wrong label by heart. They are
-suggestions: half or more of them may be rare but right, and nothing is changed before a person says so.
+suggestions: many may be hard pictures with right labels, and nothing is changed before a person says so.
 Source: confident learning, Northcutt et al. 2021, arXiv 1911.00068; which score ranks best was measured, see
 docs/decisions/018-folds.md.
 """
@@ -68,8 +68,7 @@ class Suspects:
         return [
             f"{counted(len(self.found), 'label')} of {self.n:,} "
             f"{'is' if len(self.found) == 1 else 'are'} doubted ({percent(len(self.found) / self.n)}).",
-            "Each was given another answer, with more confidence than that class usually gets, by a classifier that had not seen "
-            "the picture. Some of them are wrong labels and some are pictures that are hard: these are suggestions, and nothing "
+            "Each was given another answer by a classifier that had not seen the picture. Some of them are wrong labels and some are pictures that are hard: these are suggestions, and nothing "
             "has been changed.",
             f"Write a class, ok or remove into the column verdict of {self.table}, for as many as you like; then train with "
             f"--verdicts {self.table}.",
@@ -120,11 +119,10 @@ def find_suspects(run: Run | str | Path) -> Suspects:
     position = {name: k for k, name in enumerate(answers.outputs)}
     given = np.array([position[label] for label in answers.labels])
     scores, suggested = label_scores(given, answers.values)
-    doubted = doubted_labels(given, answers.values)
     found = tuple(
         Suspect(answers.paths[i], answers.labels[i], answers.outputs[suggested[i]], float(scores[i]), i)
         for i in np.argsort(scores, kind="stable").tolist()
-        if doubted[i] and answers.paths[i] not in verdicts
+        if scores[i] < 0.5 and answers.paths[i] not in verdicts
     )
     rows = [(s.path, s.label, s.suggested, f"{s.score:.4f}", "") for s in found]
     rows += [(path, labels[path], "", "", word) for path, word in verdicts.items() if path in labels]
@@ -145,21 +143,6 @@ def label_scores(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndar
     others[rows, labels] = -1
     suggested = others.argmax(1)
     return (probabilities[rows, labels] - others[rows, suggested] + 1) / 2, suggested
-
-
-def doubted_labels(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """bool (N,): labels off the diagonal of the confident joint of Northcutt et al. 2021.
-
-    A picture counts for the likeliest of the classes that it reaches the threshold of: the mean probability of the class on
-    pictures with its label. Its label is doubted when that is another class.
-    """
-    num_classes = probabilities.shape[1]
-    threshold = np.array([
-        probabilities[labels == k, k].mean() if (labels == k).any() else np.inf for k in range(num_classes)
-    ])  # fmt: skip
-    confident = np.where(probabilities >= threshold, probabilities, -1)
-    doubted: np.ndarray = (confident.max(1) >= 0) & (confident.argmax(1) != labels)
-    return doubted
 
 
 def _write_table(file: Path, rows: Sequence[tuple[str, ...]]) -> None:
