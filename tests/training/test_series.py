@@ -83,6 +83,7 @@ def test_scores_are_those_of_scikit_learn(whole: Run) -> None:
     assert written == json.loads(json.dumps(evaluation.to_dict()))
 
 
+@pytest.mark.slow
 def test_the_stopping_set_is_never_the_test_fold(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[set[int], set[int], set[int]]] = []
     real = pipeline.fit_and_save
@@ -108,6 +109,7 @@ def test_the_stopping_set_is_never_the_test_fold(photos: Path, tmp_path: Path, m
     assert "keep each of 25 groups" in str(run.evaluate())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["in a fold", "between folds"])
 def test_a_killed_series_goes_on_with_what_is_unfinished(
     photos: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
@@ -166,6 +168,7 @@ def test_folds_go_with_no_other_split_and_no_curve(photos: Path) -> None:
         pellucid.train(photos, folds=3, learning_curve=True)
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_suspected_and_verdicts_trained_with(whole: Run, photos: Path, tmp_path: Path) -> None:
     found = find_suspects(whole)
     wrong = {f"1/0-{i:02}-{'abcde'[i]}0.png" for i in range(5)}
@@ -208,6 +211,7 @@ def test_suspects_need_folds(photos: Path, tmp_path: Path, whole: Run) -> None:
         find_suspects(members_of(whole)[0])
 
 
+@pytest.mark.slow
 def test_a_learning_curve_is_made_of_ordinary_runs(photos: Path, tmp_path: Path) -> None:
     run = pellucid.train(photos, out=tmp_path / "run", learning_curve=True, **QUICK)
     curve = run.evaluate()
