@@ -7,6 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
+from sklearn.tree import DecisionTreeClassifier
 
 from pellucid.evaluation.suspects import label_scores
 
@@ -42,8 +43,8 @@ def test_planted_wrong_labels_of_digits_come_first(digits: tuple[np.ndarray, np.
 
 
 def test_a_network_that_has_learned_the_labels_does_not_see_them(digits: tuple[np.ndarray, np.ndarray]) -> None:
-    """The control: scores of pictures that were learned from find far fewer; out of fold is what makes it work."""
+    """The control: scores of pictures that were learned from find next to none; out of fold is what makes it work."""
     images, truth = digits[0].reshape(-1, 64) / 255, digits[1]
     labels, wrong = planted(truth, 0.1)
-    learned = LogisticRegression(C=1e3, max_iter=3000).fit(images, labels).predict_proba(images)
-    assert (label_scores(labels, learned)[0] < 0.5)[wrong].mean() < 0.8
+    learned = DecisionTreeClassifier(random_state=0).fit(images, labels).predict_proba(images)
+    assert (label_scores(labels, learned)[0] < 0.5)[wrong].mean() < 0.1

@@ -83,7 +83,6 @@ def test_scores_are_those_of_scikit_learn(whole: Run) -> None:
     assert written == json.loads(json.dumps(evaluation.to_dict()))
 
 
-@pytest.mark.slow
 def test_the_stopping_set_is_never_the_test_fold(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[set[int], set[int], set[int]]] = []
     real = pipeline.fit_and_save
@@ -168,7 +167,6 @@ def test_folds_go_with_no_other_split_and_no_curve(photos: Path) -> None:
         pellucid.train(photos, folds=3, learning_curve=True)
 
 
-@pytest.mark.slow
 def test_wrong_labels_are_suspected_and_verdicts_trained_with(whole: Run, photos: Path, tmp_path: Path) -> None:
     found = find_suspects(whole)
     wrong = {f"1/0-{i:02}-{'abcde'[i]}0.png" for i in range(5)}
