@@ -221,13 +221,18 @@ def train(
         else:
             run = train_run(str(data), out=out, on_event=screen, started=STARTED, **settings)
     content = run.read()
-    result = {
-        "run": str(run), "state": content["state"], "seconds": content["seconds"], "epochs": content["epochs"],
-        "model": content["architecture"]["name"], "parameters": content["parameters"], "valid": content.get("valid"),
-    }  # fmt: skip
+    result = {"run": str(run), "state": content["state"], "seconds": content["seconds"]}
+    if "members" not in content:
+        result |= {
+            "epochs": content["epochs"], "model": content["architecture"]["name"], "parameters": content["parameters"],
+            "valid": content.get("valid"),
+        }  # fmt: skip
     if content["state"] == "interrupted":
         _print(result, as_json, f"Interrupted; everything is saved. Go on with:\n  pellucid train --resume {run}")
         raise typer.Exit(130)
+    if "members" in content:
+        _print_series(run, result, as_json)
+        return
     metric, score = next((name, content["valid"][name]) for name in METRICS if name in content["valid"])
     _print(
         result, as_json,
@@ -236,6 +241,17 @@ def train(
         f"run   {run}\n"
         f"next  pellucid evaluate {run}\n"
         f"      pellucid predict {run} PICTURES",
+    )  # fmt: skip
+
+
+def _print_series(run: Any, result: dict[str, Any], as_json: bool) -> None:
+    from pellucid.evaluation.series import evaluate_series
+
+    found = evaluate_series(run)
+    report = run.path / "reports" / f"{found.split}.html"
+    _print(
+        result | found.to_dict() | {"report": str(report)}, as_json,
+        f"{found}\n\nreport  {report}\nrun     {run}\nnext    {found.next_step(run)}",
     )  # fmt: skip
 
 
@@ -278,6 +294,15 @@ def evaluate(
         )  # fmt: skip
     report = run / "reports" / f"{evaluation.split}.html"
     _print(evaluation.to_dict() | {"report": str(report)}, as_json, f"{evaluation}\n\nreport  {report}")
+
+
+@app.command()
+def suspects(run: RunPath, as_json: Json = False) -> None:
+    """List the labels that may be wrong, for your verdict; RUN was trained with --folds. Nothing is changed."""
+    from pellucid.evaluation.suspects import find_suspects
+
+    found = find_suspects(run)
+    _print(found.to_dict(), as_json, f"{found}\n\ntable  {found.table}\nhtml   {found.page}")
 
 
 @app.command()

@@ -186,6 +186,15 @@ class TrainConfig:
         "them a little, and flips them if that keeps their meaning, which it measures.",
     )
     precision: str = _option("auto", "auto measures which is faster here.", ("auto", "fp32", "bf16"))
+    folds: int | None = _option(
+        None, "Cross-validation: train so many times, and test each picture once, by a training that did not see it."
+    )
+    learning_curve: bool = _option(
+        False, "Train on an eighth, a quarter, half and all of the training part: what would more pictures bring?"
+    )
+    verdicts: str | None = _option(
+        None, "The table that suspects wrote, with your verdicts about the labels filled in."
+    )
     device: str = _option("auto", "Where to train.", ("auto", "cpu", "cuda", "mps"))
     seed: int = _option(0, "Seed of the splits, the first weights, the order and the augmentation.")
     deterministic: bool = _option(
@@ -198,6 +207,7 @@ class TrainConfig:
         for name, low, high in (
             ("epochs", 0, 1e6), ("batch_size", 1, 65536), ("learning_rate", 0, 1e3), ("weight_decay", 0, 1e3),
             ("momentum", 0, 1), ("warmup", 0, 1), ("label_smoothing", 0, 1), ("clip", 0, 1e9), ("patience", 1, 1e6),
+            ("folds", 2, 100),
             ("seed", 0, 2**63 - 1),
         ):  # fmt: skip
             value = getattr(self, name)
@@ -206,6 +216,10 @@ class TrainConfig:
                 raise ConfigError(f"{flag} is {value}; it must lie between {low:g} and {high:g}.")
         if self.epochs == 0:
             raise ConfigError("--epochs is 0; it must be above zero.")
+        if self.folds and self.learning_curve:
+            raise ConfigError(
+                f"--folds is {self.folds} and --learning-curve is given; each is a series of trainings. Give one of the two."
+            )
         if self.find_learning_rate and self.learning_rate is not None:
             raise ConfigError(
                 f"--learning-rate is {self.learning_rate:g} and --find-learning-rate would measure it. Give one of the two."

@@ -127,6 +127,11 @@ class Run:
         return str(self.path)
 
 
+def members_of(run: Run) -> list[Run]:
+    """The run folders inside one of several trainings (folds, a learning curve), in their order; none of an ordinary one."""
+    return [Run(run.path / name) for name in run.read().get("members", ())]
+
+
 def create_run(name: str, content: Mapping[str, Any], *, out: Path | None = None, parent: Path = Path("runs")) -> Run:
     """Makes a new run folder, `out` or runs/DATE-NAME-N, and writes its run.json.
 

@@ -63,7 +63,19 @@ class TrainingScreen:
             self._bar.say(f"  ... and {len(event['unreadable']) - 5:,} more unreadable files (all in data.csv)")
         for note in event["notes"]:
             self._bar.say(f"  {note}")
-        self._bar.say(f"  input {event['input']}")
+        if event["input"]:
+            self._bar.say(f"  input {event['input']}")
+
+    def _on_member(self, event: dict[str, Any]) -> None:
+        self._bar.say(f"{event['name']}: training {event['number']} of {event['of']}")
+
+    def _on_tested(self, event: dict[str, Any]) -> None:
+        name = next(name for name in METRICS if name in event)
+        score = event[name]
+        self._bar.say(
+            f"{event['name']}: test {METRICS[name]} {score['value']:.4f} ({score['low']:.4f} to {score['high']:.4f}, "
+            f"n {event['n']:,})"
+        )
 
     def _on_plan(self, event: dict[str, Any]) -> None:
         for reason in event["reasons"]:

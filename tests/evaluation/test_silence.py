@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from pellucid.evaluation.silence import DELTA, Threshold, find_threshold, measure_silence, risk_coverage, share_interval
+from pellucid.evaluation.intervals import share
+from pellucid.evaluation.silence import DELTA, Threshold, find_threshold, measure_silence, risk_coverage
 
 
 def answers(n: int, *, seed: int, too_sure: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -109,6 +110,6 @@ def test_the_risk_coverage_curve() -> None:
 
 def test_shares_are_resampled_by_group() -> None:
     hits = np.repeat([True, False, True, True], 50)
-    alone, grouped = share_interval(hits), share_interval(hits, np.repeat(list("abcd"), 50).tolist())
+    alone, grouped = share(hits), share(hits, np.repeat(np.arange(4), 50))
     assert alone.value == grouped.value == 0.75
     assert grouped.high - grouped.low > 3 * (alone.high - alone.low)

@@ -14,7 +14,7 @@ import shlex
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class Dataset:
     kind: folder, zip, table, arrays, digits or known.
     items: sorted by path. notes: what the user should know.
     ignored: files that are left out since they are no pictures, neither by name nor by content.
+    verdicts: paths that a person has judged, with the label that they had before, or None for those to leave out.
     """
 
     source: str
@@ -73,6 +74,7 @@ class Dataset:
     files: Files | Arrays
     task: Task = ONE_CLASS
     answers: tuple[str, ...] = ()
+    verdicts: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, ...]:

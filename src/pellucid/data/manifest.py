@@ -22,7 +22,7 @@ from pellucid.data.task import CLASS, NUMBER
 from pellucid.data.wording import counted, shown, some
 from pellucid.errors import DataError, RunError, SplitError
 
-USED, UNREADABLE, LEAKED = "used", "unreadable", "leaked"
+USED, UNREADABLE, LEAKED, REMOVED = "used", "unreadable", "leaked", "removed"
 SPLITS = ("train", "validation", "test")
 
 
@@ -52,7 +52,7 @@ class Manifest:
         return np.array(chosen, np.int64)
 
     def count(self, status: str) -> int:
-        """Rows of a status: used, unreadable or leaked."""
+        """Rows of a status: used, unreadable, leaked, removed or spared."""
         return sum(row.status == status for row in self.rows)
 
     def fingerprint(self) -> str:
@@ -67,6 +67,54 @@ class Manifest:
         """Rows for data.csv."""
         names = Row.__slots__
         return [dict(zip(names, values, strict=True)) for values in map(attrgetter(*names), self.rows)]
+
+
+@dataclass(frozen=True, eq=False)
+class Census:
+    """What is known of every picture before it is dealt into a split; all arrays (N,). `status` and `reasons` may be added to."""
+
+    dataset: Dataset
+    records: Sequence[Record]
+    pixels: np.ndarray
+    groups: np.ndarray
+    status: np.ndarray
+    reasons: list[str]
+
+    @property
+    def use(self) -> np.ndarray:
+        """bool: pictures that are used."""
+        used: np.ndarray = self.status == USED
+        return used
+
+    def alike(self, part: np.ndarray, near: bool, notes: list[str]) -> np.ndarray:
+        """The unit of every picture, int: duplicates and groups, and with `near` the near duplicates in `part`; extends `notes`."""
+        return united(self.pixels, self.groups, _alike(self.records, part, near, notes))
+
+    def manifest(self, splits: np.ndarray, notes: Sequence[str] = ()) -> Manifest:
+        """The manifest with these splits, str."""
+        items, records = self.dataset.items, self.records
+        return Manifest(tuple(
+            Row(item.path, self.dataset.label(i), str(splits[i]), item.group or "", records[i].sha256, str(self.status[i]),
+                self.reasons[i])
+            for i, item in enumerate(items)
+        ), tuple(notes))  # fmt: skip
+
+
+def take_census(dataset: Dataset, records: Sequence[Record]) -> Census:
+    """Looks at every picture of a data set. Raises DataError when all that can be used have the same answer."""
+    status = np.full(len(records), UNREADABLE, object)
+    reasons = [record.reason or "" for record in records]
+    for i, item in enumerate(dataset.items):
+        if records[i].reason is not None or item.label < 0:
+            continue
+        status[i], verdict = USED, dataset.verdicts.get(item.path, "")
+        if verdict is None:
+            status[i], reasons[i] = REMOVED, "left out by verdict"
+        elif verdict:
+            reasons[i] = f"relabeled by verdict, was '{verdict}'"
+    _require_answers(dataset, status == USED)
+    pixels = np.array([record.pixels or f"unreadable-{i}" for i, record in enumerate(records)])
+    return Census(dataset, records, pixels, np.array([item.group or "" for item in dataset.items]), status, reasons)
 
 
 def make_manifest(
@@ -85,21 +133,15 @@ def make_manifest(
     False. Near duplicates in two given splits stay where they are; `check` tells them.
     Raises DataError when all pictures have the same answer, SplitError when splits cannot be made or groups straddle them.
     """
-    readable = np.array([record.reason is None for record in records])
-    labels = np.array([item.label for item in dataset.items])
-    _require_answers(dataset, readable & (labels >= 0))
-    pixels = np.array([record.pixels or f"unreadable-{i}" for i, record in enumerate(records)])
-    groups = np.array([item.group or "" for item in dataset.items])
-    use = readable & (labels >= 0)
-    strata, names = _strata(dataset, use)
-    status = np.where(use, USED, UNREADABLE).astype(object)
-    reasons = [record.reason or "" for record in records]
+    census = take_census(dataset, records)
+    use, groups, status = census.use, census.groups, census.status
+    strata, names = strata_of(dataset, use)
 
     notes: list[str] = []
     given = np.array([item.split or "" for item in dataset.items])
     if fractions is not None or not given.any():
-        splits = np.full(len(labels), "", object)
-        units = united(pixels, groups, _alike(records, use, near, notes))
+        splits = np.full(len(use), "", object)
+        units = census.alike(use, near, notes)
         splits[use] = make_splits(
             strata[use], units[use], fractions=fractions or DEFAULT_FRACTIONS, seed=seed, classes=names,
             groups=groups[use],
@@ -110,25 +152,20 @@ def make_manifest(
         splits = given.astype(object)
         _refuse_gaps(dataset, splits, use)
         _refuse_straddling_groups(groups, splits, use)
-        notes += _take_out_leaks(pixels, splits, status, reasons, dataset)
+        notes += _take_out_leaks(census.pixels, splits, status, census.reasons, dataset)
         used = status == USED
-        _require_training(dataset, labels, splits, used)
+        _require_training(dataset, splits, used)
         if not (splits[used] == "validation").any():
             part = (splits == "train") & used
             shares = {"train": 0.9, "validation": 0.1}
-            units = united(pixels, groups, _alike(records, part, near, notes))
+            units = census.alike(part, near, notes)
             splits[part] = make_splits(
                 strata[part], units[part], fractions=shares, seed=seed, classes=names, groups=groups[part]
             )
             notes.append("no validation pictures are given or left: a tenth of the training part is set aside for it")
         if not (splits[used] == "test").any():
             notes.append("no test pictures are given: measure on the validation part, or give pictures to evaluate")
-    rows = tuple(
-        Row(item.path, dataset.label(i), str(splits[i]), item.group or "",
-            records[i].sha256, str(status[i]), reasons[i])
-        for i, item in enumerate(dataset.items)
-    )  # fmt: skip
-    return Manifest(rows, tuple(notes))
+    return census.manifest(splits, notes)
 
 
 def restore_manifest(rows: Sequence[Mapping[str, str]], dataset: Dataset, records: Sequence[Record]) -> Manifest:
@@ -165,7 +202,7 @@ def _alike(records: Sequence[Record], part: np.ndarray, near: bool, notes: list[
     return keys
 
 
-def _strata(dataset: Dataset, use: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def strata_of(dataset: Dataset, use: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """What the splits have their share of, int (N,), and its names. Pictures that are not used have any."""
     targets = dataset.targets()
     strata = np.zeros(len(targets), np.int64)
@@ -189,8 +226,8 @@ def _require_answers(dataset: Dataset, usable: np.ndarray) -> None:
     )
 
 
-def _require_training(dataset: Dataset, labels: np.ndarray, splits: np.ndarray, used: np.ndarray) -> None:
-    classes = sorted({dataset.labels[k] for k in labels[used & (splits == "train")]})
+def _require_training(dataset: Dataset, splits: np.ndarray, used: np.ndarray) -> None:
+    classes = sorted({dataset.label(i) for i in np.flatnonzero(used & (splits == "train")).tolist()})
     if len(classes) < 2:
         what = "class" if dataset.task.kind == CLASS else "answer"
         raise SplitError(

@@ -35,6 +35,11 @@ class Pack:
     records: list[Record]
     file: Path
 
+    @property
+    def contents(self) -> list[str]:
+        """SHA-256 of each picture's file."""
+        return [record.sha256 for record in self.records]
+
 
 def open_pack(dataset: Dataset, contract: PixelContract, *, progress: Progress | None = None) -> Pack:
     """Scans and packs `dataset` in one pass over the files, or finds both in the cache.

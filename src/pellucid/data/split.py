@@ -51,29 +51,7 @@ def make_splits(
             f"The fractions {dict(fractions)} cannot be used; expected shares of train, validation and test, "
             "or of two of them, that are above 0 and sum to 1."
         )
-    class_ids, label = np.unique(labels, return_inverse=True)
-    unit_ids, unit = np.unique(units, return_inverse=True)
-    pairs, counts = np.unique(unit * len(class_ids) + label, return_counts=True)  # sorted by unit, then class
-    pair_unit, pair_class = np.divmod(pairs, max(len(class_ids), 1))
-    first_pair = np.searchsorted(pair_unit, np.arange(len(unit_ids) + 1))
-
-    sizes = np.bincount(unit, minlength=len(unit_ids))
-    at_random = np.random.default_rng(seed).permutation(len(unit_ids))
-    order = np.lexsort((at_random, -np.floor(np.log2(sizes))))
-    deal = _Deal(shares, np.bincount(label), np.bincount(pair_class))
-    split_of_unit = np.zeros(len(unit_ids), np.int64)
-    for u in order[sizes[order] > 1]:
-        inside = slice(first_pair[u], first_pair[u + 1])
-        split_of_unit[u] = deal.place(pair_class[inside].tolist(), counts[inside].tolist())
-
-    singles = order[sizes[order] == 1]
-    class_of_single = pair_class[first_pair[singles]]
-    by_class = singles[np.argsort(class_of_single, kind="stable")]  # still in random order within a class
-    ends = np.cumsum(np.bincount(class_of_single, minlength=len(class_ids)))
-    for k, members in zip(range(len(class_ids)), np.split(by_class, ends[:-1]), strict=False):
-        split_of_unit[members] = np.repeat(np.arange(len(names)), deal.fill(k, len(members)))
-
-    splits = np.array(names)[split_of_unit[unit]]
+    splits = np.array(names)[_dealt(labels, units, shares, seed)]
     poor = [name for name in names if len(np.unique(labels[splits == name])) < 2]
     if poor:
         why = _too_few(labels, units, len(names), classes, groups)
@@ -83,6 +61,38 @@ def make_splits(
             "groups, or give the splits yourself, as folders named train, validation and test."
         )
     return splits
+
+
+def make_folds(
+    labels: np.ndarray,
+    units: np.ndarray,
+    *,
+    folds: int,
+    seed: int,
+    classes: Sequence[str] | None = None,
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
+    """The fold of every picture, int (N,) from 1 on: units stay whole and every class is spread evenly, as `make_splits` does it.
+
+    Raises SplitError when there are fewer units than folds, or when a class is a single unit: it could not be learned in the
+    fold that tests it.
+    """
+    num_units = len(np.unique(units))
+    if folds < 2 or num_units < folds:
+        have = f"{counted(len(labels), 'picture')} make {counted(num_units, 'set')} that must stay together"
+        if groups is not None and (owners := set(groups.tolist()) - {""}):
+            have += f", of {counted(len(owners), 'group')} ({some(owners)})"
+        raise SplitError(
+            f"{folds} folds cannot be made: {have}. Expected at least 2 folds, and a set for each; "
+            + (f"give --folds {num_units} or fewer, or more groups." if num_units > 1 else "add pictures or groups.")
+        )
+    if any(len(np.unique(units[labels == k])) == 1 for k in np.unique(labels)):
+        raise SplitError(
+            f"{folds} folds cannot be made: {_too_few(labels, units, 2, classes, groups)}. The fold that tests such a class would "
+            "have nothing left to learn it from. Add pictures or groups of it, leave the class out, or leave --group out if the "
+            "groups do not matter."
+        )
+    return _dealt(labels, units, [1 / folds] * folds, seed) + 1
 
 
 def united(*keys: np.ndarray) -> np.ndarray:
@@ -130,6 +140,33 @@ def describe_splits(labels: np.ndarray, splits: np.ndarray, classes: Sequence[st
     if len(notes) > _SHOWN:
         notes[_SHOWN:] = [f"{len(notes) - _SHOWN:,} more classes are missing in a split"]
     return notes
+
+
+def _dealt(labels: np.ndarray, units: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
+    """Which of `shares` every picture falls to, int (N,); how is told in `make_splits`."""
+    class_ids, label = np.unique(labels, return_inverse=True)
+    unit_ids, unit = np.unique(units, return_inverse=True)
+    pairs, counts = np.unique(unit * len(class_ids) + label, return_counts=True)  # sorted by unit, then class
+    pair_unit, pair_class = np.divmod(pairs, max(len(class_ids), 1))
+    first_pair = np.searchsorted(pair_unit, np.arange(len(unit_ids) + 1))
+
+    sizes = np.bincount(unit, minlength=len(unit_ids))
+    at_random = np.random.default_rng(seed).permutation(len(unit_ids))
+    order = np.lexsort((at_random, -np.floor(np.log2(sizes))))
+    deal = _Deal(shares, np.bincount(label), np.bincount(pair_class))
+    split_of_unit = np.zeros(len(unit_ids), np.int64)
+    for u in order[sizes[order] > 1]:
+        inside = slice(first_pair[u], first_pair[u + 1])
+        split_of_unit[u] = deal.place(pair_class[inside].tolist(), counts[inside].tolist())
+
+    singles = order[sizes[order] == 1]
+    class_of_single = pair_class[first_pair[singles]]
+    by_class = singles[np.argsort(class_of_single, kind="stable")]  # still in random order within a class
+    ends = np.cumsum(np.bincount(class_of_single, minlength=len(class_ids)))
+    for k, members in zip(range(len(class_ids)), np.split(by_class, ends[:-1]), strict=False):
+        split_of_unit[members] = np.repeat(np.arange(len(shares)), deal.fill(k, len(members)))
+
+    return split_of_unit[unit]
 
 
 class _Deal:

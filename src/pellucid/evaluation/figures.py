@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from pellucid.evaluation.growth import LearningCurve
 from pellucid.evaluation.intervals import Interval
 from pellucid.evaluation.metrics import CalibrationBin, Evaluation
 from pellucid.evaluation.ranking import OperatingPoint, Ranking
@@ -347,6 +348,28 @@ def _with_legend(figure: Figure, axes: Axes, name: str) -> str:
     ).get_texts():
         text.set_parse_math(False)
     return _svg(figure, name)
+
+
+def growth_plot(curve: LearningCurve) -> str:
+    """Accuracy with its interval against the number of training pictures, and the power law where there is one."""
+    sizes = np.array([point.trained_on for point in curve.points])
+    with _style():
+        figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+        axes = figure.add_subplot(xlabel="training pictures", ylabel="accuracy", xscale="log")
+        if curve.law:
+            x = np.geomspace(sizes[0], 2 * sizes[-1], 60)
+            axes.plot(x, [1 - curve.law.error(size) for size in x], "--", color=_SECOND, linewidth=1)
+            doubled = curve.law.doubled
+            axes.plot([2 * sizes[-1]] * 2, [doubled.low, doubled.high], color=_SECOND, linewidth=2, alpha=0.5)
+        for size, point in zip(sizes, curve.points, strict=True):
+            axes.plot([size] * 2, [point.accuracy.low, point.accuracy.high], color=_ACCENT, linewidth=2, alpha=0.5)
+        axes.plot(sizes, [point.accuracy.value for point in curve.points], "o-", color=_ACCENT, markersize=5)
+        ticks = [*sizes.tolist(), *([2 * sizes[-1]] if curve.law else [])]
+        axes.set_xticks(ticks, [f"{size:,}" for size in ticks])
+        axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        axes.grid(axis="y", color=_FAINT, alpha=0.25, linewidth=0.6)
+        return _svg(figure, "growth")
 
 
 def _dots(n: int) -> dict[str, Any]:

@@ -20,26 +20,32 @@ from pellucid.data.reopen import reopen
 from pellucid.data.scan import Progress, Record
 from pellucid.data.task import CLASS, LABELS, NUMBER
 from pellucid.data.wording import counted, rounded, shown, some
-from pellucid.errors import ConfigError, DataError, PellucidError, UnknownNameError, nearest
+from pellucid.errors import ConfigError, DataError, PellucidError, RunError, UnknownNameError, nearest
+from pellucid.evaluation.answers import Answers
 from pellucid.evaluation.baseline import MOST_TRAINING, Baseline, nearest_baselines, some_of
 from pellucid.evaluation.caution import validated
+from pellucid.evaluation.change import change_by_verdicts
 from pellucid.evaluation.confidence import measure_confidence
+from pellucid.evaluation.folds import AnyScores, FoldsEvaluation
+from pellucid.evaluation.growth import LearningCurve
 from pellucid.evaluation.intervals import group_numbers
-from pellucid.evaluation.labels import LabelsEvaluation, evaluate_labels
-from pellucid.evaluation.metrics import Evaluation, evaluate_predictions
+from pellucid.evaluation.labels import evaluate_labels
+from pellucid.evaluation.metrics import evaluate_predictions
 from pellucid.evaluation.number import NumberEvaluation, evaluate_numbers
+from pellucid.evaluation.page import how_trained
 from pellucid.evaluation.predict import as_image, drawn_channels, find_pictures, readable_pixels
 from pellucid.evaluation.ranking import OperatingPoint, choose_threshold, operating_point
 from pellucid.evaluation.report import render_report
 from pellucid.evaluation.robustness import Robustness
 from pellucid.evaluation.robustness import robustness as measure_robustness
+from pellucid.evaluation.series import evaluate_series
 from pellucid.files import atomic_write, storage_errors, write_json
 from pellucid.model.classifier import Classifier, load
 from pellucid.model.engine import told, with_engine
 from pellucid.model.prediction import THRESHOLD
 from pellucid.run import Run
 
-AnyEvaluation = Evaluation | LabelsEvaluation | NumberEvaluation
+AnyScores = AnyScores | FoldsEvaluation | LearningCurve
 
 _BATCH = 1024
 _SAMPLES = 24
@@ -96,8 +102,9 @@ def evaluate(
     engine: str = "auto",
     on_engine: Callable[[str], None] | None = None,
     progress: Progress | None = None,
-) -> AnyEvaluation:
-    """Measures the classifier of `run` on a split of its own pictures, or on other labelled pictures `data`.
+) -> AnyScores | FoldsEvaluation | LearningCurve:
+    """Measures the classifier of `run` on a split of its own pictures, or on other labelled pictures `data`; a run of several
+    trainings, of folds or of a learning curve, is put together.
 
     Writes reports/NAME.json and NAME.html into the run, NAME being the split or the name of `data`.
     `abstain` (0.05 when None): the share of answers that may be wrong; `sets` (0.9): how often label sets hold the true class;
@@ -110,6 +117,8 @@ def evaluate(
     for a point that cannot be chosen.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
+    if data is None and run.read().get("members"):
+        return evaluate_series(run)
     classifier = load(run.path)
     _require_point(classifier, positive, sensitivity, specificity)
     if robustness and classifier.task.kind == NUMBER:
@@ -128,7 +137,8 @@ def evaluate(
         )  # fmt: skip
         evaluation = replace(evaluation, confidence=confidence)
     seen = () if data is None else _seen_in_training(run, looked.hashes)
-    evaluation = replace(evaluation, notes=(*seen, *looked.chosen.notes, *evaluation.notes))
+    changed = _change(looked) if data is None else ()
+    evaluation = replace(evaluation, notes=(*seen, *changed, *looked.chosen.notes, *evaluation.notes))
     if robustness and not isinstance(evaluation, NumberEvaluation):
         evaluation = replace(evaluation, robustness=_robustness(looked, engine, progress))
     _write_report(looked, evaluation)
@@ -146,6 +156,10 @@ def look(
 ) -> Looked:
     """What the run's classifier answers for a split of its own pictures, or for other labelled pictures; see `evaluate`."""
     content = run.read()
+    if members := content.get("members"):
+        raise RunError(
+            f"'{run}' holds {len(members)} trainings; pictures are answered by one of them: '{run.path / members[-1]}'."
+        )
     classifier = load(run.path)
     if data is None:
         chosen, name = _own_split(run, content, classifier, split), split
@@ -268,6 +282,18 @@ def _nearest(looked: Looked) -> tuple[dict[str, Baseline], tuple[str, ...]]:
     ), ()  # fmt: skip
 
 
+def _change(looked: Looked) -> tuple[str, ...]:
+    """What the verdicts of this run changed, where it has some."""
+    if not looked.content.get("verdicts"):
+        return ()
+    chosen, classes = looked.chosen, looked.classifier.classes
+    labels = tuple(classes[k] for k in chosen.labels)
+    groups = tuple(chosen.groups or [""] * len(labels))
+    return change_by_verdicts(
+        looked.content, Answers(tuple(looked.paths), labels, groups, groups, classes, looked.answers)
+    )
+
+
 def _opened(data: str | Path, content: dict[str, Any], classifier: Classifier) -> Dataset:
     """Other pictures, read for what the classifier answers: its separator, and its column where a table was named one."""
     task, column = classifier.task, content["config"]["data"].get("label_column")
@@ -277,7 +303,7 @@ def _opened(data: str | Path, content: dict[str, Any], classifier: Classifier) -
                         label_column=column)  # fmt: skip
 
 
-def _evaluation(looked: Looked, point: OperatingPoint | None) -> AnyEvaluation:
+def _evaluation(looked: Looked, point: OperatingPoint | None) -> AnyScores:
     run, chosen, answers, name = looked.run, looked.chosen, looked.answers, looked.name
     task, classes, paths = looked.classifier.task, looked.classifier.classes, looked.paths
     if task.kind == CLASS:
@@ -425,7 +451,7 @@ def _sample(classifier: Classifier, index: int, truth: Any, answer: np.ndarray) 
     return index, true, given, float(surest.min())
 
 
-def _write_report(looked: Looked, evaluation: AnyEvaluation) -> None:
+def _write_report(looked: Looked, evaluation: AnyScores) -> None:
     run, content, classifier, chosen, name = looked.run, looked.content, looked.classifier, looked.chosen, looked.name
 
     def picture(index: int) -> Image.Image:
@@ -433,17 +459,13 @@ def _write_report(looked: Looked, evaluation: AnyEvaluation) -> None:
 
     some_rows = np.random.default_rng(0).permutation(len(chosen.rows))[:_SAMPLES]
     samples = [_sample(classifier, int(i), chosen.labels[i], looked.answers[i]) for i in some_rows]
-    environment = content["environment"]
     made = {
         "Pictures": f"{chosen.dataset.source} ({name})",
         "Data fingerprint": content["fingerprint"],
         "Network": str(classifier),
         "Parameters": f"{content['parameters']:,}",
         "Weights": classifier.weights.get("origin", ""),
-        "Training": f"{content['created']}, {content.get('seconds', 0):,.0f} s, seed {content['config']['train']['seed']}",
-        "Command": " ".join(content["command"]),
-        "Versions": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()),
-        "Machine": f"{environment['processor']}, {environment['cpus']} cores, {environment['device']}",
+        **how_trained(content),
     }
     if drawn := drawn_channels(classifier.contract.channels):
         made["Shown of each picture"] = drawn

@@ -9,6 +9,7 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from io import BytesIO
+from typing import Any
 
 from PIL import Image
 
@@ -104,6 +105,17 @@ def data_uri(picture: Image.Image) -> str:
         kind = "jpeg"
         fit(picture, _THUMBNAIL).save(file, "JPEG", quality=82)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def how_trained(content: Mapping[str, Any]) -> dict[str, str]:
+    """What a page says of the training, from a run's run.json."""
+    environment = content["environment"]
+    return {
+        "Training": f"{content['created']}, {content.get('seconds', 0):,.0f} s, seed {content['config']['train']['seed']}",
+        "Command": " ".join(content["command"]),
+        "Versions": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()),
+        "Machine": f"{environment['processor']}, {environment['cpus']} cores, {environment['device']}",
+    }
 
 
 def _made(made: Mapping[str, str]) -> str:

@@ -71,17 +71,26 @@ def render_report(
     """
     curves = section("How the training went", _curves(history)) if history else ""
     doctor = section("Training health", _health(health, warnings)) if health else ""
-    if isinstance(evaluation, LabelsEvaluation):
-        lead, *others = label_sections(evaluation, picture, samples)
-    elif isinstance(evaluation, NumberEvaluation):
-        lead, *others = number_sections(evaluation, picture, samples)
-    else:
-        lead, *others = _class_sections(evaluation, picture, samples)
-        others += [section("What balancing did", _balance_table(evaluation, prior))] if prior else []
+    lead, *others = score_sections(evaluation, picture, samples)
+    if prior and isinstance(evaluation, Evaluation):
+        others += [section("What balancing did", _balance_table(evaluation, prior))]
     robust = ""
     if changed is not None and not isinstance(evaluation, NumberEvaluation) and evaluation.robustness:
         robust = section("Where it breaks", robustness_section(evaluation.robustness, changed, as_image))
     return render_page(title, [lead, curves, doctor, *others, robust], made)
+
+
+def score_sections(
+    evaluation: Evaluation | LabelsEvaluation | NumberEvaluation,
+    picture: PictureOf,
+    samples: Sequence[tuple[int, str, str, float]],
+) -> list[str]:
+    """The sections of HTML that tell the scores; the first one is the verdict."""
+    if isinstance(evaluation, LabelsEvaluation):
+        return label_sections(evaluation, picture, samples)
+    if isinstance(evaluation, NumberEvaluation):
+        return number_sections(evaluation, picture, samples)
+    return _class_sections(evaluation, picture, samples)
 
 
 def _class_sections(e: Evaluation, picture: PictureOf, samples: Sequence[tuple[int, str, str, float]]) -> list[str]:

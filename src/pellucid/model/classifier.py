@@ -73,7 +73,7 @@ class Classifier:
         Raises PictureError when it cannot be read.
         """
         pixels = self.contract.pixels(_as_picture(picture).pixels)
-        return self.rank(self.predict_proba(pixels[None])[0])
+        return self.rank(self.predict_proba(pixels[None].copy())[0])
 
     def predict_proba(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, C), as `contract.pixels` gives them, -> float32 (N, len(classes)).
@@ -191,6 +191,8 @@ def load(path: str | Path) -> Classifier:
         folder = folder / "model"
     if not (folder / "card.json").exists():
         what = "its training has not saved a model yet" if (folder / "run.json").exists() else "it is no run folder"
+        if members := sorted(card.parents[1].name for card in folder.glob("*/model/card.json")):
+            what = f"it holds several trainings, name one of them like '{folder / members[-1]}'"
         raise RunError(
             f"There is no classifier in '{path}': {what}. Expected model/card.json and model/model.safetensors."
         )

@@ -285,6 +285,11 @@ def _logits(classifier: Classifier, pictures: Pictures) -> np.ndarray:
     return torch.cat(found).numpy()
 
 
+def answers_of(classifier: Classifier, pictures: Pictures) -> np.ndarray:
+    """What `Classifier.predict_proba` gives for `pictures`, (N, outputs)."""
+    return classifier.answers(torch.from_numpy(_logits(classifier, pictures)))
+
+
 def closing_seconds(limit: float) -> float:
     """Time kept back for saving and for the end of the process."""
     return 0.5 + 0.02 * limit
