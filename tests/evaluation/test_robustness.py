@@ -9,7 +9,7 @@ from torch import nn
 
 from pellucid.data.contract import PixelContract
 from pellucid.data.corrupt import CHANGES
-from pellucid.evaluation.measure import right
+from pellucid.evaluation.looked import right
 from pellucid.evaluation.robustness import Course, robustness
 from pellucid.model.classifier import Classifier
 from pellucid.model.zoo import find_architecture

@@ -21,7 +21,7 @@ from pellucid.data.task import CLASS, LABELS, NUMBER
 from pellucid.data.wording import counted, rounded
 from pellucid.errors import ConfigError, DataError
 from pellucid.evaluation.intervals import Interval, group_numbers, resamples, share, spread
-from pellucid.evaluation.measure import Looked, look, right
+from pellucid.evaluation.looked import Looked, look, right
 from pellucid.evaluation.metrics import few_notes
 from pellucid.evaluation.paired import holm, paired
 from pellucid.evaluation.text import printable
