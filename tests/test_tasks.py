@@ -132,7 +132,7 @@ def test_what_does_not_fit_the_question_is_refused(tables: Path, digits: tuple[n
     classes = pellucid.open_dataset((digits[0][:60], digits[1][:60]))
     with pytest.raises(ConfigError, match=r"open_dataset\(..., task='number'\)"):
         pellucid.train(classes, task="number", out=tables / "run")
-    with pytest.raises(ConfigError, match="--class-weights is about classes or labels"):
+    with pytest.raises(ConfigError, match="--balance is about classes or labels"):
         pellucid.train(tables / "t.csv", task="number", label_column="ink", balance="weights", out=tables / "run")
     run = pellucid.train(
         tables / "t.csv", task="number", label_column="ink", model=QUICK[1], epochs=0.2, out=tables / "run"

@@ -190,7 +190,7 @@ class TrainConfig:
         None, "Cross-validation: train so many times, and test each picture once, by a training that did not see it."
     )
     learning_curve: bool = _option(
-        False, "Train on an eighth, a quarter, half and all of the training part: what would more pictures bring?"
+        False, "Train on an eighth, a quarter, half and all of the training part: what more pictures would bring."
     )
     verdicts: str | None = _option(
         None, "The table that suspects wrote, with your verdicts about the labels filled in."

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from pellucid.errors import DataError
-from pellucid.evaluation.intervals import resamples
+from pellucid.evaluation.intervals import quantiles, resamples
 from pellucid.evaluation.number import evaluate_numbers
 
 
@@ -40,7 +40,7 @@ def test_intervals_are_those_of_scores_of_resamples(answers: tuple[np.ndarray, n
     e = evaluate_numbers(truth, given, "weight", paths=paths(300))
     for interval, score in ((e.r2, r2_score), (e.mae, mean_absolute_error), (e.rmse, root_mean_squared_error)):
         draws = [score(truth, given, sample_weight=weight) for weight in weights]
-        assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
+        assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(draws, quantiles(300))))
 
 
 def test_groups_make_intervals_wider() -> None:

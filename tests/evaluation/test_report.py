@@ -218,10 +218,10 @@ def test_photographs_become_small_thumbnails():
 def test_the_table_holds_every_score():
     e = evaluation(("cat", "dog", "owl"), n=2)  # no owl among the pictures
     text = Page(rendered(e)).text
-    rows = text[text.index("Recall (95 % interval)") :]
+    rows = text[text.index("Scores of every class") :]
     for score in e.per_class[:2]:
         assert str(score.recall) in rows
-    assert re.search(r"owl0(–|\d\.\d{3})––", rows)
+    assert re.search(r"owl0\d\.\d{3}.*––", rows)
 
 
 def svgs(html: str) -> dict[str, str]:
@@ -288,8 +288,7 @@ def test_drawing_leaves_matplotlib_as_it_was():
     first = rendered()
     assert dict(matplotlib.rcParams) == before
     assert rendered() == first
-    unwanted = "{'matplotlib.pyplot', 'torch'}"
-    code = f"import sys, pellucid.evaluation.report; print({unwanted} & sys.modules.keys())"
+    code = "import sys, pellucid.evaluation.report; print({'matplotlib.pyplot'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

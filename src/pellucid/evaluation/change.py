@@ -58,5 +58,6 @@ def _difference(before: np.ndarray, now: np.ndarray, groups: np.ndarray | None) 
     gained = now.astype(np.float64) - before
     groups = groups if groups is None else np.unique(groups, return_inverse=True)[1]
     draws = np.concatenate([w @ gained / w.sum(1) for w in resamples(len(gained), groups=groups)])
-    found: Interval = spread(float(gained.mean()), draws)
+    units = len(gained) if groups is None else int(groups.max()) + 1
+    found: Interval = spread(float(gained.mean()), draws, units=units)
     return f"{100 * found.value:+.1f} points ({100 * found.low:+.1f} to {100 * found.high:+.1f})"

@@ -150,6 +150,7 @@ def evaluate_growth(run: Run) -> LearningCurve:
     wrong = np.array([answers.values.argmax(1) != truth for answers in every], np.float64)  # (S, N)
     groups = None if last.grouped() is None else group_numbers(last.groups)
     errors, gains = _resampled(wrong, truth, len(classes), groups)
+    units = len(truth) if groups is None else int(groups.max()) + 1
     points = tuple(
         GrowthPoint(member.path.name, count.total(), score.accuracy)
         for member, count, score in zip(members, counts, scores, strict=True)
@@ -158,11 +159,13 @@ def evaluate_growth(run: Run) -> LearningCurve:
     grown = [
         ClassGrowth(
             name, counts[-2][name], counts[-1][name], after[k].n, after[k].recall,
-            spread(after[k].recall.value - before[k].recall.value, gains[:, k]),
+            spread(after[k].recall.value - before[k].recall.value, gains[:, k], units=units),
         )
         for k, name in enumerate(classes) if after[k].n
     ]  # fmt: skip
-    law, why = fit_power_law([p.trained_on for p in points], [1 - p.accuracy.value for p in points], errors)
+    law, why = fit_power_law(
+        [p.trained_on for p in points], [1 - p.accuracy.value for p in points], errors, units=units
+    )
     return LearningCurve(
         "learning-curve", len(truth), points, tuple(sorted(grown, key=lambda c: -c.gain.value)), law, why,
         scores[-1].interval_method,
@@ -189,9 +192,10 @@ def _resampled(
 
 
 def fit_power_law(
-    pictures: Sequence[int], errors: Sequence[float], draws: np.ndarray, *, seed: int = 0
+    pictures: Sequence[int], errors: Sequence[float], draws: np.ndarray, *, units: int = 10_000, seed: int = 0
 ) -> tuple[PowerLaw | None, str]:
-    """The law that the errors (S,) follow, or None and why not. `draws` (D, S) are the errors on resampled test pictures.
+    """The law that the errors (S,) follow, or None and why not. `draws` (D, S) are the errors on
+    `units` resampled test pictures or groups.
 
     Fitted in logarithms, each point weighed by how certain it is. The interval of `doubled` holds the choice of the test pictures
     and the scatter of the points around the law, as a prediction's does in linear regression.
@@ -208,7 +212,7 @@ def fit_power_law(
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     fitted = np.exp(start + slope * x)
     follows = (np.abs(fitted / np.asarray(errors) - 1) <= _NEAR) | ((low <= fitted) & (fitted <= high))
-    exponent = spread(float(-slope), -slopes)
+    exponent = spread(float(-slope), -slopes, units=units)
     if not follows.all():
         return None, "the errors do not fall like a power of the number of pictures"
     if exponent.low <= 0:
@@ -218,4 +222,6 @@ def fit_power_law(
     reach = math.sqrt(1 + 1 / len(x) + (x_doubled - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum())
     noise = np.random.default_rng(seed).normal(0, scatter * reach, len(starts))
     doubled = 1 - np.minimum(np.exp(starts + slopes * x_doubled + noise), 1)
-    return PowerLaw(math.exp(start), exponent, spread(1 - math.exp(start + slope * x_doubled), doubled)), ""
+    return PowerLaw(
+        math.exp(start), exponent, spread(1 - math.exp(start + slope * x_doubled), doubled, units=units)
+    ), ""

@@ -73,10 +73,7 @@ def look(
 ) -> Looked:
     """What the run's classifier answers for a split of its own pictures, or for other labelled pictures; see `evaluate`."""
     content = run.read()
-    if members := content.get("members"):
-        raise RunError(
-            f"'{run}' holds {len(members)} trainings; pictures are answered by one of them: '{run.path / members[-1]}'."
-        )
+    refuse_series(content, run)
     classifier = load(run.path)
     if data is None:
         chosen, name = _own_split(run, content, classifier, split), split
@@ -98,6 +95,14 @@ def look(
         on_engine(told(trials))
     logits = logits_of(classifier, pack.pixels, chosen.rows)
     return Looked(run, content, classifier, chosen, pack, logits, classifier.answers(logits), name)
+
+
+def refuse_series(content: dict[str, Any], run: Run) -> None:
+    """Raises RunError when the run holds several trainings."""
+    if members := content.get("members"):
+        raise RunError(
+            f"'{run}' holds {len(members)} trainings; pictures are answered by one of them: '{run.path / members[-1]}'."
+        )
 
 
 def logits_of(classifier: Classifier, pixels: np.ndarray, rows: np.ndarray) -> torch.Tensor:

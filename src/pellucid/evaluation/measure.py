@@ -28,7 +28,7 @@ from pellucid.evaluation.folds import AnyScores, FoldsEvaluation
 from pellucid.evaluation.growth import LearningCurve
 from pellucid.evaluation.intervals import group_numbers
 from pellucid.evaluation.labels import evaluate_labels
-from pellucid.evaluation.looked import Looked, logits_of, look, own_part, right
+from pellucid.evaluation.looked import Looked, logits_of, look, own_part, refuse_series, right
 from pellucid.evaluation.metrics import evaluate_predictions
 from pellucid.evaluation.number import NumberEvaluation, evaluate_numbers
 from pellucid.evaluation.page import how_trained
@@ -78,8 +78,10 @@ def evaluate(
     for a point that cannot be chosen.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
-    if data is None and run.read().get("members"):
+    content = run.read()
+    if data is None and "members" in content:
         return evaluate_series(run)
+    refuse_series(content, run)
     classifier = load(run.path)
     _require_point(classifier, positive, sensitivity, specificity)
     if robustness and classifier.task.kind == NUMBER:
