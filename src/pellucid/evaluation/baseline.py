@@ -25,7 +25,6 @@ MAJORITY, PIXELS, FEATURES = "majority", "nearest_pixels", "nearest_features"
 MOST_TRAINING = 5000
 _MOST_LOOKED_AT = 50_000_000  # pixels of the input, for each of the two parts: bounds the time with large pictures
 _FEWEST = 200
-_BATCH_PIXELS = 2**20
 _SIDE = 32  # pixels; larger pictures are compared shrunk to it
 
 
@@ -124,17 +123,13 @@ def features(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
     def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         seen.append(F.normalize(inputs[0].float().flatten(1)).cpu())
 
-    module, contract = classifier.module, classifier.contract
-    size = min(256, max(8, _BATCH_PIXELS // (contract.height * contract.width)))
-    was_training = module.training
-    hook = head_of(module)[1].register_forward_pre_hook(keep)
-    module.eval()
+    hook = head_of(classifier.module)[1].register_forward_pre_hook(keep)
     try:
-        for part in np.array_split(pixels, -(-len(pixels) // size)):
-            module(contract.tensor(torch.from_numpy(part).to(classifier.device)))
+        with classifier.answering():
+            for part in np.array_split(pixels, -(-len(pixels) // classifier.batch_size)):
+                classifier.module(classifier.contract.tensor(torch.from_numpy(part).to(classifier.device)))
     finally:
         hook.remove()
-        module.train(was_training)
     return torch.cat(seen).numpy()
 
 

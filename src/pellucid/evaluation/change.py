@@ -40,11 +40,14 @@ def change_by_verdicts(content: Mapping[str, Any], now: Answers) -> tuple[str, .
     judged = np.array([now.paths[i] in verdicts for i in rows])
     told = [
         f"Before the verdicts {percent(right_before.mean())} of {counted(len(rows), 'picture')} that neither run learned from were "
-        f"right, now {percent(right_now.mean())} are: {_difference(right_before, right_now, groups)}; by the labels with the "
-        f"verdicts, which {int(judged.sum()):,} of them have. They were given to pictures that the first run doubted, so they "
-        "lean towards what networks say"
+        f"right, now {percent(right_now.mean())} are: {_difference(right_before, right_now, groups)}"
     ]
-    if not judged.all():
+    if judged.any():
+        told[0] += (
+            f"; by the labels with the verdicts, which {int(judged.sum()):,} of them have. They were given to pictures that the "
+            "first run doubted, so they lean towards what networks say"
+        )
+    if judged.any() and not judged.all():
         groups = groups if groups is None else groups[~judged]
         told.append(
             f"On the {int((~judged).sum()):,} without a verdict: before {percent(right_before[~judged].mean())}, now "

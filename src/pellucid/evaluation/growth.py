@@ -100,6 +100,8 @@ class LearningCurve:
                 f"'{shorten(best.label, 40)}' gained most from the last doubling, {gain}: of {len(self.classes)} classes it is the "
                 "likeliest to profit from more pictures."
             )
+        elif best.gain.value <= 0:
+            yield "No class gained in the last doubling."
         else:
             yield f"No class gained for certain in the last doubling; most did '{shorten(best.label, 40)}', {gain}."
 

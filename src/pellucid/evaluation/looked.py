@@ -70,11 +70,13 @@ def look(
     engine: str = "auto",
     on_engine: Callable[[str], None] | None = None,
     progress: Progress | None = None,
+    classifier: Classifier | None = None,
 ) -> Looked:
-    """What the run's classifier answers for a split of its own pictures, or for other labelled pictures; see `evaluate`."""
+    """What the run's classifier, or `classifier` when it was loaded before, answers for a split of its own pictures, or for
+    other labelled pictures; see `evaluate`."""
     content = run.read()
     refuse_series(content, run)
-    classifier = load(run.path)
+    classifier = classifier or load(run.path)
     if data is None:
         chosen, name = _own_split(run, content, classifier, split), split
     else:

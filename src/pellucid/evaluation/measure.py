@@ -91,7 +91,7 @@ def evaluate(
     CautionConfig(abstain=abstain, sets=sets)
     validated(classifier, {"--abstain": abstain, "--sets": sets, "--unlike": unlike})
     others = {str(folder): find_pictures([folder]) for folder in unlike}
-    looked = look(run, data, split=split, engine=engine, on_engine=on_engine, progress=progress)
+    looked = look(run, data, split=split, engine=engine, on_engine=on_engine, progress=progress, classifier=classifier)
     evaluation = _evaluation(looked, _point(looked, positive, sensitivity, specificity))
     if not isinstance(evaluation, NumberEvaluation):
         confidence = measure_confidence(
@@ -158,7 +158,7 @@ def _point(
 def _robustness(looked: Looked, engine: str, progress: Progress | None) -> Robustness:
     chosen, kind = looked.chosen, looked.classifier.task.kind
     return measure_robustness(
-        load(looked.run.path), looked.pack.pixels, chosen.rows,
+        replace(looked.classifier, forward=None), looked.pack.pixels, chosen.rows,
         lambda answers, which: right(answers, chosen.labels[which]),
         metric="accuracy" if kind == CLASS else "share of pictures with all labels right",
         groups=None if chosen.groups is None else group_numbers(chosen.groups), engine=engine, progress=progress,
@@ -173,6 +173,8 @@ def is_positive(labels: np.ndarray, k: int) -> np.ndarray:
 def _nearest(looked: Looked) -> tuple[dict[str, Baseline], tuple[str, ...]]:
     """The baselines of the nearest training pictures, and what to tell when there are none."""
     chosen, classifier = looked.chosen, looked.classifier
+    if looked.name == "train":
+        return {}, ("each training picture is its own nearest one, so no nearest ones are compared with",)
     try:
         known, pack = own_part(looked, "train")
     except PellucidError:

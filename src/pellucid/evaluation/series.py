@@ -106,7 +106,7 @@ def growth_sections(curve: LearningCurve) -> list[str]:
     picture = figure(
         growth_plot(curve),
         "Accuracy",
-        f"On the same {curve.n:,} test pictures, with 95 % intervals ({safe(curve.interval_method)}). "
+        f"On the same {curve.n:,} test pictures, with 95 % intervals ({safe(curve.interval_method.capitalize())}). "
         + ("Dashed: the power law that the errors follow." if curve.law else ""),
     )
     shares = table(

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.evaluation.intervals import Interval, group_numbers, percentiles, resamples
+from pellucid.evaluation.intervals import Interval, group_numbers
+from pellucid.evaluation.ranking import rankings
 from pellucid.evaluation.text import counted, percent
 
 FLAGGED = 0.01  # of the validation pictures
@@ -73,19 +74,11 @@ def measure_unlike(
     rule: UnlikeRule, name: str, known: np.ndarray, other: np.ndarray, groups: Sequence[Any] | None = None
 ) -> Unlike:
     """How well `other` (M, C) logits are told from `known` (N, C); `groups` are those of the known pictures."""
-    inside, outside = unlikeness(known), unlikeness(other)
-    group_of = None if groups is None else group_numbers(groups)
-    pairs = zip(resamples(len(inside), groups=group_of), resamples(len(outside), seed=1), strict=False)
-    draws = np.concatenate([_auroc(inside, outside, a[: len(b)], b[: len(a)]) for a, b in pairs])
-    value = float(_auroc(inside, outside, np.ones((1, len(inside))), np.ones((1, len(outside))))[0])
-    fewest = min(len(inside) if group_of is None else int(group_of.max()) + 1, len(outside))
-    return Unlike(name, len(outside), percentiles(value, draws, trials=fewest), float(rule.flags(other).mean()))
-
-
-def _auroc(inside: np.ndarray, outside: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(D,): the share of pairs in which the outside has the larger score, equal ones count half; weights a (D, N), b (D, M)."""
-    order = np.argsort(inside, kind="stable")
-    below = np.concatenate([np.zeros((len(a), 1)), np.cumsum(a[:, order], axis=1)], axis=1)  # (D, N + 1)
-    left, right = (np.searchsorted(inside[order], outside, side) for side in ("left", "right"))
-    share: np.ndarray = ((below[:, left] + below[:, right]) / 2 * b).sum(1) / (a.sum(1) * b.sum(1))
-    return share
+    scores = np.concatenate([unlikeness(known), unlikeness(other)])
+    truth = np.arange(len(scores)) >= len(known)
+    group_of = None
+    if groups is not None:  # each of the others is one by itself
+        own = group_numbers(groups)
+        group_of = np.concatenate([own, own.max() + 1 + np.arange(len(other))])
+    (ranking,), _ = rankings(truth[:, None], scores[:, None], [name], groups=group_of)
+    return Unlike(name, len(other), ranking.auc, float(rule.flags(other).mean()))

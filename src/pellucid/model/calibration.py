@@ -53,7 +53,7 @@ class Calibration:
         if len(temperatures) == 1:
             return f"temperature {temperatures[0]:.2f}"
         kind = "vector scaling" if len(self.offset) > 1 else "a temperature for each label"
-        return f"{kind} (temperatures {min(temperatures):.2f} to {max(temperatures):.2f})"
+        return f"{kind}, temperatures {min(temperatures):.2f} to {max(temperatures):.2f}"
 
 
 def fit_calibration(

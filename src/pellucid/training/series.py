@@ -46,12 +46,13 @@ def train_series(
 ) -> None:
     """Trains and measures what is not finished, with `train_member(its run, when it began, its seconds or None)`.
 
-    `limit` seconds are for the whole series; each training gets a share like its training pictures, also when the series
-    goes on. It ends early, 'interrupted', when one of them is.
+    `limit` seconds are for the whole series: half of them are shared out like the training pictures and half equally, since a
+    small training begins no faster; also when the series goes on. It ends early, 'interrupted', when one of them is.
     """
     members = members_of(run)
     rows = {member: _rows(member) for member in members}
-    weight = {member: sum(row["split"] == "train" for row in rows[member]) for member in members}
+    sizes = {member: sum(row["split"] == "train" for row in rows[member]) for member in members}
+    weight = {member: size / sum(sizes.values()) + 1 / len(members) for member, size in sizes.items()}
     todo = [m for m in members if m.read()["state"] != "finished" or not answers_file(m).exists()]
     deadline, measuring = None, 0.0
     if limit is not None:
