@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "lessons": BASE | {"data", "model", "evaluation", "explain", "lessons"},
     "terminal": BASE,
     "demo": BASE | {"run", "data", "model", "evaluation", "training"},
-    "cli": BASE | {"run", "data", "model", "evaluation", "training", "terminal", "demo"},
+    "cli": BASE | {"run", "data", "model", "evaluation", "training", "explain", "terminal", "demo", "cli"},
 }
 PUBLIC = [
     "Check", "Classifier", "Dataset", "Evaluation", "PellucidError", "PixelContract", "Prediction", "Run", "Spec",
