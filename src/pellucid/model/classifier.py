@@ -72,8 +72,14 @@ class Classifier:
 
         Raises PictureError when it cannot be read.
         """
-        pixels = self.contract.pixels(_as_picture(picture).pixels)
-        return self.rank(self.predict_proba(pixels[None].copy())[0])
+        return self.rank(self.predict_proba(self.pixels(picture)[None])[0])
+
+    def pixels(self, picture: str | Path | bytes | np.ndarray | Picture) -> np.ndarray:
+        """What the network is given of one picture: uint8 (H, W, C), before `contract.tensor`.
+
+        Raises PictureError when it cannot be read.
+        """
+        return self.contract.pixels(_as_picture(picture).pixels).copy()
 
     def predict_proba(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, C), as `contract.pixels` gives them, -> float32 (N, len(classes)).
