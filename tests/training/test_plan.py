@@ -28,8 +28,6 @@ from pellucid.training.plan import (
     choose_augmentation,
     choose_contract,
     default_batch,
-    fastest,
-    measure_speed,
     plan_recipe,
     require_policy,
     sample_shapes,
@@ -247,83 +245,6 @@ def test_the_fastest_precision_sets_the_pace(known_speed: Callable[..., None]) -
     known_speed(fp32=0.004, bf16=0.001)
     needed = 1600 * 0.001 * multiply_adds("fastnet-64-256-256") / multiply_adds("fastnet-16-64-64")
     assert architecture_for(seconds_left=1.02 * needed) == "fastnet-64-256-256"
-
-
-def test_the_speed_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, bool]] = []
-
-    def fake(
-        module: nn.Module,
-        contract: PixelContract,
-        x: torch.Tensor,
-        device: torch.device,
-        candidates: Any,
-        training: bool,
-    ) -> dict[str, float]:
-        assert x.shape == (16, 8, 8, 1)
-        asked.extend(candidates)
-        return {f"{p} {last}": {"fp32": 0.5, "bf16": 0.125}[p] + last for p, last in candidates}
-
-    monkeypatch.setattr(plan, "_seconds_a_step", fake)
-    module = build(FASTNET, input_shape=(1, 8, 8), num_classes=3)
-    config = TrainConfig()
-    first = measure_speed(FASTNET, module, GREY, 16, CPU, config)
-    assert sorted(asked) == [("bf16", True), ("fp32", False), ("fp32", True)]
-    assert first == {("fp32", True): 1.5, ("fp32", False): 0.5, ("bf16", True): 1.125}
-
-    asked.clear()
-    assert measure_speed(FASTNET, module, GREY, 16, CPU, config) == first
-    only = measure_speed(FASTNET, module, GREY, 16, CPU, TrainConfig(precision="fp32"))
-    assert only == {("fp32", True): 1.5, ("fp32", False): 0.5}
-    assert asked == []
-
-
-def test_another_batch_network_or_damaged_cache_is_measured_anew(
-    monkeypatch: pytest.MonkeyPatch, own_cache: Path
-) -> None:
-    count: list[int] = []
-
-    def fake(*_: object) -> dict[str, float]:
-        count.append(1)
-        return {"fp32 True": 1.0}
-
-    monkeypatch.setattr(plan, "_seconds_a_step", fake)
-    module = build(FASTNET, input_shape=(1, 8, 8), num_classes=3)
-    for architecture, batch in ((FASTNET, 16), (FASTNET, 32), (Architecture("fastnet", "fastnet-8"), 16)):
-        measure_speed(architecture, module, GREY, batch, CPU, TrainConfig())
-    assert len(count) == 3
-    (own_cache / "speed.json").write_text('{"torn":')
-    measure_speed(FASTNET, module, GREY, 16, CPU, TrainConfig())
-    assert len(count) == 4
-
-
-def test_a_busy_moment_meets_all_candidates_and_counts_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine is fifty times slower during the first round: the figures are those of the quiet rounds."""
-    clock = iter(np.cumsum([t for step in range(12) for t in (0.0, (0.5 if step < 3 else 0.01) * (1 + step % 3))]))
-    monkeypatch.setattr(plan.time, "perf_counter", lambda: float(next(clock)))
-    monkeypatch.setattr(plan, "_one_step", lambda *_: lambda: None)
-    found = measure_speed(FASTNET, nn.Linear(1, 1), GREY, 8, CPU, TrainConfig())
-    assert found == pytest.approx({("fp32", True): 0.01, ("fp32", False): 0.02, ("bf16", True): 0.03})
-
-
-def test_measuring_leaves_the_module_as_it_was() -> None:
-    module = build(FASTNET, input_shape=(1, 8, 8), num_classes=3)
-    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    speed = measure_speed(FASTNET, module, GREY, 8, CPU, TrainConfig())
-    assert all(seconds > 0 for seconds in speed.values())
-    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("seconds", "precision"), [(0.5, "bf16"), (0.79, "bf16"), (0.81, "fp32"), (0.99, "fp32"), (2.0, "fp32")]
-)
-def test_bf16_only_when_it_is_a_fifth_faster(seconds: float, precision: str) -> None:
-    assert fastest({("fp32", True): 1.2, ("fp32", False): 1.0, ("bf16", True): seconds})[0] == precision
-
-
-def test_of_equal_precision_the_faster_layout() -> None:
-    assert fastest({("fp32", True): 1.0, ("fp32", False): 0.9}) == ("fp32", False)
-    assert fastest({("fp32", True): 0.9, ("fp32", False): 1.0}) == ("fp32", True)
 
 
 def recipe_for(

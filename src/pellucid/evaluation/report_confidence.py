@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pellucid.evaluation import figures
+from pellucid.evaluation import curves, figures
 from pellucid.evaluation.confidence import Confidence
 from pellucid.evaluation.page import figure, html_percent, html_range, safe, sentence, table
 
@@ -43,7 +43,7 @@ def _silence(c: Confidence) -> str:
     if c.curve is None:
         return ""
     curve = figure(
-        figures.risk_coverage_plot(c.curve, c.silence),
+        curves.risk_coverage_plot(c.curve, c.silence),
         "Wrong answers, when only the surest are given",
         f"The lower, the better. The area below the curve is {c.curve.area:.4f}; {c.curve.best:.4f} would be perfect with as many "
         f"mistakes, and {c.curve.error[-1]:.4f} means that its confidence says nothing (the dotted line)."

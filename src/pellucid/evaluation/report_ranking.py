@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pellucid.evaluation import figures
+from pellucid.evaluation import curves
 from pellucid.evaluation.page import figure, safe, sentence, table
 from pellucid.evaluation.ranking import SCORES, OperatingPoint, Ranking
 
 
 def threshold_section(rankings: Sequence[Ranking], point: OperatingPoint | None) -> str:
     """Both curves of each class or label, and the table of the point."""
-    shown, limit = figures.ranked_shown(rankings), ""
+    shown, limit = curves.ranked_shown(rankings), ""
     if len(shown) < len(rankings):
         limit = f" Shown are the {len(shown)} of the smallest area, of {len(rankings)}."
     roc = figure(
-        figures.roc_curves(shown, point),
+        curves.roc_curves(shown, point),
         "ROC curves",
         "For every threshold on the probability of a class: how many of its pictures are found (sensitivity) against how many others "
         f"are taken for it. The dotted line is guessing. In the legend the area under the curve.{limit}",
     )
     precision = figure(
-        figures.precision_recall_curves(shown, point),
+        curves.precision_recall_curves(shown, point),
         "Precision-recall curves",
         "For every threshold: how many of those taken for the class are right, against how many of its pictures are found. In the "
         f"legend the average precision; guessing gives the share of the class.{limit}",

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from pellucid.data.corrupt import CHANGES
-from pellucid.evaluation import figures
+from pellucid.evaluation import curves
 from pellucid.evaluation.page import data_uri, figure, html_percent, safe, sentence, table
 from pellucid.evaluation.robustness import Course, Robustness
 
@@ -17,14 +17,14 @@ from pellucid.evaluation.robustness import Course, Robustness
 def robustness_section(r: Robustness, sample: np.ndarray, as_image: Callable[[np.ndarray], Image.Image]) -> str:
     """`sample` uint8 (H, W, C) is a picture as the network takes it, on which every change is shown."""
     damage = figure(
-        figures.robustness_curves(r),
+        curves.robustness_curves(r),
         "Damage",
         f"The {safe(r.metric)} as each family of damage grows more severe, the mean of its kinds. The dotted line is that of the "
         "untouched pictures.",
     )
     sweeps = "".join(
         figure(
-            figures.sweep_curve(course, r.clean.value),
+            curves.sweep_curve(course, r.clean.value),
             course.name.capitalize(),
             f"The {safe(r.metric)} with its 95 % interval, against {safe(course.unit)}. {safe(_breaks(course))}",
         )

@@ -11,7 +11,8 @@ from pellucid.config import METRICS
 from pellucid.data.reopen import reopen
 from pellucid.errors import RunError
 from pellucid.evaluation.change import change_by_verdicts
-from pellucid.evaluation.figures import growth_plot, interval_plot
+from pellucid.evaluation.curves import growth_plot
+from pellucid.evaluation.figures import interval_plot
 from pellucid.evaluation.folds import FoldsEvaluation, evaluate_folds
 from pellucid.evaluation.growth import LearningCurve, evaluate_growth
 from pellucid.evaluation.page import (

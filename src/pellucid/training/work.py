@@ -38,8 +38,9 @@ from pellucid.training import finetune
 from pellucid.training.checkpoint import Checkpoint, named_checkpoint, save_checkpoint
 from pellucid.training.loop import OnEvent, Recipe, fit, hold, looking, score
 from pellucid.training.objective import Objective
-from pellucid.training.plan import fastest, measure_speed, plan_recipe
+from pellucid.training.plan import plan_recipe
 from pellucid.training.prior import BALANCED, choose_prior, prior_offsets, shares
+from pellucid.training.speed import fastest, measure_speed
 from pellucid.training.transfer import HeadFit, fit_head
 
 _NO_TIME = "no time is left to train the last third of the network on"

@@ -1,0 +1,123 @@
+"""How long a step takes on this machine, in each precision and layout."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pellucid.config import TrainConfig
+from pellucid.data.contract import PixelContract
+from pellucid.device import autocast, describe_machine
+from pellucid.files import cache_folder, storage_errors, write_json
+from pellucid.model.zoo import Architecture
+from pellucid.training.optimizer import make_optimizer
+
+_PROBE = 128  # pictures of a measured step; a step's time grows with its pictures
+_STEADY = 1.5  # equal steps that differ more were disturbed
+
+
+def measure_speed(
+    architecture: Architecture, module: nn.Module, contract: PixelContract, batch: int, device: torch.device,
+    config: TrainConfig, training: bool = True,
+) -> dict[tuple[str, bool], float]:  # fmt: skip
+    """Seconds a step by (precision, channels_last), measured here once and kept in the cache, unless other work disturbed the
+    measurement. A step trains, or without `training` only looks.
+
+    Kept, so that one machine chooses alike every time and equal commands give equal results. A deterministic training must
+    not depend on a measurement: it is given one choice, fp32 unless another precision was asked for.
+    """
+    file = cache_folder() / "speed.json"
+    machine = describe_machine(device)
+    probe = min(batch, _PROBE)
+    shape = [probe, contract.channels, contract.height, contract.width]
+    learning = sum(parameter.requires_grad for parameter in module.parameters())
+    identity = [str(architecture), shape, learning if training else False, machine["processor"], machine["threads"],
+                machine["device"], machine["versions"]["torch"]]  # fmt: skip
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    try:
+        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    if key not in known:
+        x = torch.randint(0, 256, (probe, contract.height, contract.width, contract.channels), dtype=torch.uint8)
+        candidates = [("fp32", True), ("fp32", False), ("bf16", True)]
+        if device.type == "mps":
+            candidates = candidates[:2]
+        if not training:
+            candidates.remove(("fp32", False))
+        known[key], steady = _seconds_a_step(module, contract, x, device, candidates, training)
+        if steady:
+            with storage_errors(file):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, known)
+    wanted = None if config.precision == "auto" else config.precision
+    if config.deterministic:
+        name = f"{wanted or 'fp32'} True"
+        return {(wanted or "fp32", True): float(known[key][name])}
+    found = {}
+    for name, seconds in known[key].items():
+        precision, channels_last = name.split()
+        if wanted in (None, precision):
+            found[precision, channels_last == "True"] = float(seconds) * batch / probe
+    return found
+
+
+def fastest(speed: dict[tuple[str, bool], float]) -> tuple[str, bool]:
+    """The fastest (precision, channels_last); bf16 only where it saves at least a fifth of the time."""
+    return min(speed, key=lambda choice: speed[choice] * (1.25 if choice[0] == "bf16" else 1.0))
+
+
+def _seconds_a_step(
+    module: nn.Module, contract: PixelContract, pixels: torch.Tensor, device: torch.device,
+    candidates: Sequence[tuple[str, bool]], training: bool,
+) -> tuple[dict[str, float], bool]:  # fmt: skip
+    """The fastest of four steps of each candidate, of two when they take long, and whether those after the first agree. The
+    candidates take turns, so that what else the machine does for a moment meets all of them alike."""
+    steps = {
+        f"{p} {c}": _one_step(copy.deepcopy(module), contract, pixels, device, p, c, training) for p, c in candidates
+    }
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(4):
+        if turn >= 2 and sum(map(sum, times.values())) > 2:
+            break
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - started)
+    steady = all(max(seconds[1:]) < _STEADY * min(seconds[1:]) for seconds in times.values())
+    return {name: min(seconds) for name, seconds in times.items()}, steady
+
+
+def _one_step(
+    module: nn.Module, contract: PixelContract, pixels: torch.Tensor, device: torch.device, precision: str,
+    channels_last: bool, training: bool,
+) -> Callable[[], None]:  # fmt: skip
+    """A step on `pixels`, to be called again and again; it changes the module next to nothing."""
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    module = module.to(device=device, memory_format=memory_format).train(training)  # type: ignore[call-overload]
+    optimizer = make_optimizer(module, "muon", learning_rate=1e-6, weight_decay=0.0, momentum=0.9)
+    x = contract.tensor(pixels.to(device)).contiguous(memory_format=memory_format)
+    y = torch.zeros(len(x), dtype=torch.long, device=device)
+
+    def look() -> None:
+        with torch.inference_mode(), autocast(device, precision):
+            module(x).float().sum().item()
+
+    def step() -> None:
+        with autocast(device, precision):
+            logits = module(x)
+        loss = F.cross_entropy(logits.float(), y)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return step if training else look
