@@ -51,10 +51,10 @@ def test_the_sets_are_those_of_mapie(coverage: float) -> None:
 
 
 def test_adaptive_sets_are_worked_out_by_hand() -> None:
-    said = np.array([[0.5, 0.3, 0.2]] * 9)  # scores of the true class: 0.5 six times, 0.8 twice, 1.0 once
+    said = np.array([[0.5, 0.3, 0.2]] * 9)  # scores of the true class: 0 six times, 0.5 twice, 0.8 once
     rule = find_rule(said, np.array([0] * 6 + [1] * 2 + [2]), 0.8, "aps")  # the 8th of 9
-    assert rule.limit == pytest.approx(0.8)
-    new = np.array([[0.1, 0.6, 0.3], [0.3, 0.4, 0.3], [0.9, 0.06, 0.04]])  # 0.6, 0.9, 1.0 / 0.4, 0.7, 1.0 / 0.9, ...
+    assert rule.limit == pytest.approx(0.5)
+    new = np.array([[0.1, 0.6, 0.3], [0.3, 0.4, 0.3], [0.9, 0.06, 0.04]])  # 0.9, 0, 0.6 / 0.4, 0, 0.7 / 0, 0.9, ...
     np.testing.assert_array_equal(rule.members(new), [[0, 1, 0], [1, 1, 0], [1, 0, 0]])
 
 
@@ -71,7 +71,7 @@ def test_the_promised_coverage_holds_in_twenty_splits(method: str) -> None:
         )  # the rule itself varies with its 1,000
         held.append(score.coverage.value)
     assert np.mean(held) >= 0.9 - 0.01
-    assert np.mean(held) <= (0.91 if method == "lac" else 0.97)
+    assert np.mean(held) <= 0.91
     top = np.mean(p.argmax(1) == labels)
     assert top < 0.8  # negative control: the most probable class alone does not cover
 

@@ -43,7 +43,7 @@ def evaluate(
     """Measure a classifier on pictures it has not seen, and write the report."""
     from pellucid.evaluation.measure import evaluate as measure
 
-    with progress("reading pictures") as show:
+    with progress("looking at pictures") as show:
         evaluation = measure(
             run, data, split=split, abstain=abstain, sets=sets, unlike=unlike or (), positive=positive,
             sensitivity=sensitivity, specificity=specificity, robustness=robustness, engine=engine, on_engine=say, progress=show,
@@ -74,6 +74,6 @@ def compare(
     """Which run is better, by a paired test on the same pictures."""
     from pellucid.evaluation.compare import compare as compare_runs
 
-    with progress("reading pictures") as show:
+    with progress("looking at pictures") as show:
         found = compare_runs(runs, data, split=split, engine=engine, progress=show)
     print_result(found.to_dict(), as_json, str(found))

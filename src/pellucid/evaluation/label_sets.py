@@ -2,8 +2,8 @@
 
 Split conformal prediction: of new pictures like those of the validation part, the share whose set holds the true class is
 on average at least `coverage`, whatever the network. Sources: LAC, Sadinle et al. 2019, arXiv 1609.00451 (the smallest sets);
-APS, Romano et al. 2020, arXiv 2006.02544 (larger ones where a picture is hard), without its randomization, so that equal
-pictures get equal sets; that makes its sets cover more often than asked for.
+APS, Romano et al. 2020, arXiv 2006.02544 (larger ones where a picture is hard), with its random number U at 0, so that equal
+pictures get equal sets.
 """
 
 from __future__ import annotations
@@ -101,13 +101,13 @@ def measure_sets(
 
 
 def _scores(method: str, probabilities: np.ndarray) -> np.ndarray:
-    """(N, C), the smaller the more fitting. LAC: what is missing to certainty. APS: the probability of the class and of all
-    that are more probable."""
+    """(N, C), the smaller the more fitting. LAC: what is missing to certainty. APS: the probability of all classes that are
+    more probable."""
     probabilities = probabilities.astype(np.float64)
     if method == "lac":
         return 1 - probabilities
     order = np.argsort(-probabilities, axis=1, kind="stable")
     total = np.cumsum(np.take_along_axis(probabilities, order, 1), axis=1)
-    scores = np.empty_like(total)
-    np.put_along_axis(scores, order, total, 1)
+    scores = np.zeros_like(total)
+    np.put_along_axis(scores, order[:, 1:], total[:, :-1], 1)
     return scores
