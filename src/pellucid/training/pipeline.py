@@ -25,7 +25,7 @@ from pellucid.data.scan import remarks
 from pellucid.data.series import make_fold_manifests, make_share_manifests
 from pellucid.data.task import Task
 from pellucid.data.wording import counted
-from pellucid.device import reproducible
+from pellucid.device import give_memory_back, reproducible
 from pellucid.errors import RunError
 from pellucid.files import atomic_write
 from pellucid.model.zoo import Architecture
@@ -78,6 +78,7 @@ def train(
         else:
             pixels, contents = pack.pixels, pack.contents
             del pack  # its records are large
+            give_memory_back()
             _train_on(prepared, pixels, contents, manifest, run, tell, started, config.seconds())
     return run
 
