@@ -191,8 +191,8 @@ def _other_data(dataset: Dataset, classifier: Classifier, split: str) -> Chosen:
         notes.append(f"labels that the classifier does not know are passed over: {some(unseen)}")
     if not items or len(unseen) == len(dataset.classes):
         raise DataError(
-            f"No class of '{dataset.source}' ({', '.join(dataset.classes[:5])}) is one of the classifier's "
-            f"({', '.join(classifier.classes[:5])}). Class names must be the same, letter for letter."
+            f"No class of '{dataset.source}' ({some(dataset.classes)}) is one of the classifier's "
+            f"({some(classifier.classes)}). Class names must be the same, letter for letter."
         )
     labels = task.encode([dataset.label(i) for i, _ in items], classifier.classes)
     groups = [item.group or "" for _, item in items]
