@@ -17,6 +17,7 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from pellucid.data.dataset import Dataset
 from pellucid.data.scan import Progress
@@ -31,12 +32,13 @@ from pellucid.explain.vectors import ANSWERS
 from pellucid.model.classifier import Classifier
 
 PCA, UMAP = "pca", "umap"
-# Six colors of Okabe and Ito, which color-blind readers tell apart, and five shapes: 30 pairs that differ in print, too.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+# Six colors of Okabe and Ito, which color-blind readers tell apart, a grey, and five shapes: 35 pairs that differ in print, too.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#6b6b6b")
 SHAPES = ("circle", "square", "triangle", "diamond", "plus")
+_INK = "#1b2430"
 _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "plus": "P"}
 _FEWEST = 3
-_NAMED = 30  # classes in a legend
+NAMED = 30  # classes whose names stand on the map
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +66,10 @@ class PictureMap:
 
     @property
     def classes(self) -> list[str]:
-        """The labels, most frequent first; "" where there are none."""
+        """The labels, in their order, or the most frequent first where they are too many to show; "" where there are none."""
         names, counts = np.unique(self.index.labels, return_counts=True)
-        return names[np.argsort(-counts, kind="stable")].tolist()
+        order = np.arange(len(names)) if len(names) <= NAMED else np.argsort(-counts, kind="stable")
+        return names[order].tolist()
 
     @property
     def title(self) -> str:
@@ -115,9 +118,7 @@ def make_map(
         classifier, dataset, layer, distance=distance, seen=seen, folder=folder, progress=progress
     )
     asked = dataset.task.kind == CLASS == classifier.task.kind and set(dataset.classes) & set(classifier.classes)
-    index = build_index(
-        classifier, dataset, [layer, *([ANSWERS] if asked else [])], folder=folder, progress=progress
-    )
+    index = build_index(classifier, dataset, [layer, *([ANSWERS] if asked else [])], folder=folder, progress=progress)
     if len(index) < _FEWEST:
         raise DataError(
             f"'{dataset.source}' has {counted(len(index), 'picture')} to show, and a map needs {_FEWEST} or more."
@@ -147,7 +148,9 @@ def write_map(found: PictureMap, file: Path) -> tuple[Path, Path]:
     from pellucid.files import atomic_write, storage_errors
 
     if file.suffix.lower() not in (".html", ".htm"):
-        raise ConfigError(f"--map is '{file}'; expected a name that ends in .html, like map.html (the PNG lies beside it).")
+        raise ConfigError(
+            f"--map is '{file}'; expected a name that ends in .html, like map.html (the PNG lies beside it)."
+        )
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
     picture = file.with_suffix(".png")
@@ -173,17 +176,21 @@ def draw_map(found: PictureMap) -> bytes:
             color, shape = look_of(k)
             here = labels == name
             text = f"{shorten(name, 24)} ({here.sum():,})" if name else f"pictures ({n:,})"
-            axes.scatter(*found.points[here].T, s=size, c=color, marker=_MARKERS[shape], linewidths=0, alpha=0.65,
-                         label=text if k < _NAMED else None)  # fmt: skip
+            axes.scatter(found.points[here, 0], found.points[here, 1], s=size, c=color, marker=_MARKERS[shape], linewidths=0, alpha=0.65,
+                         label=text if k < NAMED else None)  # fmt: skip
+            if name and len(found.classes) <= NAMED:
+                middle = np.median(found.points[here], axis=0)
+                axes.text(*middle, shorten(name, 18), ha="center", va="center", fontsize=10, fontweight="bold", color=_INK,
+                          parse_math=False, zorder=5, path_effects=[withStroke(linewidth=3, foreground="#ffffff")])  # fmt: skip
         if wrong.any():
-            axes.scatter(*found.points[wrong].T, s=3 * size + 20, facecolors="none", edgecolors="#1b2430", linewidths=1.0,
+            axes.scatter(found.points[wrong, 0], found.points[wrong, 1], s=3 * size + 20, facecolors="none", edgecolors=_INK, linewidths=1.0,
                          label=f"wrong answer ({wrong.sum():,})")  # fmt: skip
         axes.set_title(found.title, fontsize=11, loc="left", parse_math=False)
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.spines[:].set_color("#dde2e8")
         legend = axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, markerscale=1.4)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+        for entry in legend.get_texts():
+            entry.set_parse_math(False)
         content = io.BytesIO()
         FigureCanvasAgg(figure).print_png(content)
     return content.getvalue()
@@ -191,9 +198,9 @@ def draw_map(found: PictureMap) -> bytes:
 
 def _principal(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
     """float32 (N, K) -> the first two principal components float32 (N, 2), and their shares of the variance."""
-    from sklearn.decomposition import PCA as PrincipalComponents
+    from sklearn import decomposition
 
-    pca = PrincipalComponents(min(2, *vectors.shape), random_state=0)
+    pca = decomposition.PCA(min(2, *vectors.shape), random_state=0)
     with np.errstate(invalid="ignore"):  # pictures that are all alike have no variance to share
         points = pca.fit_transform(vectors)
     points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))

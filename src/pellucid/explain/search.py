@@ -155,7 +155,16 @@ def search_sheet(found: Search) -> Image.Image:
         mark = {True: "✓ hit", False: "✗ miss", None: ""}[near.hit]
         frame = {True: "solid", False: "dashed", None: ""}[near.hit]
         cards.append(
-            Card(picture, (f"{rank}  {mark}".strip(), near.label or "", f"distance {near.distance:.4f}", shorten(near.path, _NAME)), frame)
+            Card(
+                picture,
+                (
+                    f"{rank}  {mark}".strip(),
+                    near.label or "",
+                    f"distance {near.distance:.4f}",
+                    shorten(near.path, _NAME),
+                ),
+                frame,
+            )
         )
     score = "" if found.score is None else f"; score {found.score:.1f} of 100, chance {found.base_rate:.1f}"
     return card_sheet(

@@ -223,9 +223,7 @@ def trained_on(asked: Sequence[str | Path]) -> set[str]:
     return {digest for run in runs for digest in used_in_training(run)}
 
 
-def choose_layer(
-    classifier: Classifier, dataset: Dataset, layer: str | None, **settings: Any
-) -> tuple[str, list[str]]:
+def choose_layer(classifier: Classifier, dataset: Dataset, layer: str | None, **settings: Any) -> tuple[str, list[str]]:
     """The layer that is meant, and what to tell about the choice: `layer` itself; the last stage before the logits when it is None;
     or the best stage on these pictures. `settings` are those of `compare_layers`."""
     every = stages(classifier)
@@ -278,7 +276,9 @@ def _notes(
             "good; give other pictures"
         )
     elif fresh < count:
-        notes.append(f"queries are {fresh:,} pictures that were not used for training; the other {count - fresh:,} are only found")
+        notes.append(
+            f"queries are {fresh:,} pictures that were not used for training; the other {count - fresh:,} are only found"
+        )
     if len(queries) < min(fresh, count):
         notes.append(f"{len(queries):,} pictures, drawn by chance, are the queries")
     if any(item.group for item in dataset.items):

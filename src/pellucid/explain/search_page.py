@@ -37,7 +37,7 @@ def render_comparison(found: SearchComparison) -> str:
         "Distance": found.distance,
         "Score": _HOW,
     }
-    return render_page(f"Nearest pictures by {safe(first.name)}", sections, made)
+    return render_page(f"Nearest pictures by {first.name}", sections, made)
 
 
 def _network(network: NetworkScores, found: SearchComparison, number: int) -> str:
