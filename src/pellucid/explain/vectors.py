@@ -37,12 +37,15 @@ def stages(classifier: Classifier) -> tuple[str, ...]:
     Each is the last that works before the next convolution, fully connected layer or block of them begins.
     """
     found = _pass_blank(classifier)
-    flat = [name for name, passed in found.items() if _vector(passed, classifier, _BLANK) is not None]
+    able = [
+        name for name, passed in found.items()
+        if _vector(passed, classifier, _BLANK) is not None and not isinstance(passed.module, nn.Flatten)  # keeps positions apart
+    ]  # fmt: skip
     called = {name.partition("#")[0] for name in found}
     modules = dict(classifier.module.named_modules())
     units = [name for name, _ in classifier.module.named_children()]
     while True:
-        ends = _ends([(name, modules[base]) for name in flat if (base := name.partition("#")[0]) in units])
+        ends = _ends([(name, modules[base]) for name in able if (base := name.partition("#")[0]) in units])
         opened = [name for name in units if name not in called and len(list(modules[name].children()))]  # mere lists
         if not opened and len(ends) < _FEWEST:
             opened = [name for name in units if _learning(modules[name]) > 1]
