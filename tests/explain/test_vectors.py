@@ -18,9 +18,7 @@ def a_classifier(name: str, *, side: int = 32, channels: int = 3, classes: int =
     torch.manual_seed(0)
     architecture = find_architecture(name)
     module = build(architecture, input_shape=(channels, side, side), num_classes=classes).eval()
-    return Classifier(
-        module, tuple("abcdefgh"[:classes]), PixelContract(side, side, channels=channels), architecture
-    )
+    return Classifier(module, tuple("abcdefgh"[:classes]), PixelContract(side, side, channels=channels), architecture)
 
 
 def some_pixels(count: int, side: int = 32, channels: int = 3) -> np.ndarray:
@@ -65,9 +63,7 @@ def test_tokens_become_their_mean() -> None:
     m = classifier.module
     with torch.no_grad():
         tokens = m.blocks[0](m.norm_pre(m.patch_drop(m._pos_embed(m.patch_embed(classifier.contract.tensor(pixels))))))
-    np.testing.assert_allclose(
-        see(classifier, pixels, ["blocks.0"])["blocks.0"], tokens.mean(1), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(see(classifier, pixels, ["blocks.0"])["blocks.0"], tokens.mean(1), rtol=1e-4, atol=1e-5)
     assert stages(classifier)[-1] == "head"
     assert layer_width(classifier, stages(classifier)[-2]) == m.num_features
 

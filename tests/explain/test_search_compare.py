@@ -1,0 +1,122 @@
+"""Layers and networks, compared by their search scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pellucid.data.contract import PixelContract
+from pellucid.data.dataset import Dataset, from_arrays
+from pellucid.errors import ConfigError, DataError, UnknownNameError
+from pellucid.explain.index import build_index
+from pellucid.explain.search_compare import compare_layers, open_networks
+from pellucid.explain.search_page import render_comparison
+from pellucid.explain.search_score import query_scores
+from pellucid.explain.vectors import PIXELS, see
+from pellucid.model.classifier import Classifier
+from pellucid.model.zoo import build, find_architecture
+
+
+def a_classifier(seed: int, name: str = "fastnet-8-16", channels: int = 1) -> Classifier:
+    torch.manual_seed(seed)
+    architecture = find_architecture(name)
+    module = build(architecture, input_shape=(channels, 8, 8), num_classes=10).eval()
+    return Classifier(module, tuple("0123456789"), PixelContract(8, 8, channels=channels), architecture)
+
+
+@pytest.fixture
+def data(digits: tuple[np.ndarray, np.ndarray]) -> Dataset:
+    return from_arrays(digits[0][:300], digits[1][:300])
+
+
+def test_scores_are_means_of_those_of_the_queries(data: Dataset, digits: tuple[np.ndarray, np.ndarray]) -> None:
+    first = a_classifier(0)
+    found = compare_layers({"first": first}, data)
+    (network,) = found.networks
+    assert [row.layer for row in network.layers][0] == PIXELS
+    for row in network.layers:
+        vectors = see(first, digits[0][:300, ..., None], [row.layer])[row.layer].astype(np.float16)
+        alone = np.arange(300)
+        scores = query_scores(vectors, digits[1][:300], alone, alone, "cosine")
+        assert row.score.value == pytest.approx(scores.mean(), abs=0.3)  # batches round differently
+        assert row.score.low < row.score.value < row.score.high
+    assert network.best is max(network.layers[1:], key=lambda row: row.score.value)
+    assert found.to_dict()["score"]["value"] == network.best.score.value
+    assert "plain pixels" in str(found)
+
+
+def test_equal_networks_cannot_be_told_apart_and_one_that_sees_nothing_can(data: Dataset) -> None:
+    first, same, blind = a_classifier(0), a_classifier(0), a_classifier(0)
+    with torch.no_grad():
+        for tensor in blind.module.parameters():
+            tensor.zero_()
+    found = compare_layers({"first": first, "same": same, "blind": blind}, data)
+    (_, gain), (_, over_blind) = found.gains
+    assert (gain.value, gain.low < 0 < gain.high) == (0, True)
+    assert over_blind.low > 20
+    assert "cannot be told apart" in found.sentences()[1]
+    assert "first is" in found.sentences()[2]
+    assert "better" in found.sentences()[2]
+
+
+def test_pictures_of_the_training_are_found_but_are_no_queries(data: Dataset) -> None:
+    classifier = a_classifier(0)
+    every = compare_layers({"it": classifier}, data, layers=["pool"])
+    hashes = build_index(classifier, data, ["pool"]).hashes
+    found = compare_layers({"it": classifier}, data, layers=["pool"], seen=hashes[:200])
+    assert (found.n, found.queries) == (300, 100)
+    assert found.networks[0].layers[0].scores == pytest.approx(every.networks[0].layers[0].scores[200:])
+    few = compare_layers({"it": classifier}, data, layers=["pool"], seen=hashes[:290])
+    assert few.queries == 300
+    assert any("290 of the 300 pictures were used to train" in note for note in few.notes)
+
+
+def test_pictures_of_the_own_group_never_count(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    """Where every class is a group, no picture of the own class can be found."""
+    labels = digits[1][:100]
+    found = compare_layers(
+        {"it": a_classifier(0)}, from_arrays(digits[0][:100], labels, groups=labels), layers=["pool"]
+    )
+    assert not found.networks[0].layers[0].scores.any()
+    assert found.base_rate == 0
+    assert any("own group" in note for note in found.notes)
+
+
+def test_what_cannot_be_scored_is_told(data: Dataset, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    classifier = a_classifier(0)
+    numbers = from_arrays(digits[0][:20], digits[1][:20].astype(float), task="number")
+    with pytest.raises(DataError, match="near numbers, not the same"):
+        compare_layers({"it": classifier}, numbers)
+    one_group = from_arrays(digits[0][:20], digits[1][:20], groups=["a"] * 20)
+    with pytest.raises(DataError, match="of one group"):
+        compare_layers({"it": classifier}, one_group)
+    with pytest.raises(ConfigError, match="holds one network, and 2 are compared"):
+        compare_layers({"a": classifier, "b": classifier}, data, folder=tmp_path / "index")
+    with pytest.raises(UnknownNameError, match="no layer 'bloks'"):
+        compare_layers({"it": classifier}, data, layers=["bloks"])
+
+
+def test_networks_are_opened_by_short_names(tmp_path: Path) -> None:
+    for name in ("a/run", "b/run"):
+        a_classifier(0).save(tmp_path / name / "model")
+    found = open_networks(str(tmp_path / "a/run"), [str(tmp_path / "b/run")])
+    assert list(found) == ["run", "run 2"]
+    with pytest.raises(ConfigError, match="has its own weights"):
+        open_networks(str(tmp_path / "a/run"), weights="imagenet")
+
+
+def test_the_page_holds_every_layer_and_runs_nothing(data: Dataset) -> None:
+    found = compare_layers({"<first>": a_classifier(0), "second": a_classifier(1)}, data)
+    page = render_comparison(found)
+    assert page.count("<svg") == 2
+    for network in found.networks:
+        for row in network.layers:
+            assert page.count(row.layer) >= 2
+    assert "<script" not in page
+    assert "<first>" not in page
+    assert "&lt;first&gt;" in page
+    json.dumps(found.to_dict(), allow_nan=False)
