@@ -125,7 +125,7 @@ def test_a_folder_keeps_the_index_of_one_network(
     build_index(classifier, data, LAYERS, folder=folder)
     assert run_through == [40, 0, 40]
     (folder / "index.json").write_text("{")
-    with pytest.raises(ConfigError, match="is damaged.*delete"):
+    with pytest.raises(ConfigError, match=r"is damaged.*delete"):
         build_index(classifier, data, LAYERS, folder=folder)
 
 
@@ -159,7 +159,7 @@ def test_when_nothing_can_be_searched_it_says_why(classifier: Classifier, photos
 
 
 def test_a_layer_must_exist_and_give_numbers(classifier: Classifier, photos: Path) -> None:
-    with pytest.raises(UnknownNameError, match="block.1.*Did you mean blocks.1"):
+    with pytest.raises(UnknownNameError, match=r"block.1.*Did you mean blocks.1"):
         build_index(classifier, open_dataset(photos), ["block.1"])
     with torch.no_grad():
         classifier.module.blocks[1].conv2.weight[:] = torch.nan

@@ -47,5 +47,5 @@ def test_zero_vectors_are_at_distance_half_of_everything_and_no_error() -> None:
 
 
 def test_an_unknown_distance_is_told() -> None:
-    with pytest.raises(UnknownNameError, match="'cosin'.*Did you mean cosine"):
+    with pytest.raises(UnknownNameError, match=r"'cosin'.*Did you mean cosine"):
         Neighbors(VECTORS, "cosin")

@@ -124,7 +124,7 @@ def test_what_cannot_be_searched_for_is_told(classifier: Classifier, photos: Pat
     with pytest.raises(DataError, match=r"one of the set, but cannot be searched for: file is empty"):
         search(classifier, photos, "six/03.png")
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(DataError, match="text.png' cannot be searched for: not a picture"):
+    with pytest.raises(DataError, match=r"text.png' cannot be searched for: not a picture"):
         search(classifier, photos, tmp_path / "text.png")
     with pytest.raises(DataError, match="channels: 4"):
         search(classifier, photos, np.zeros((8, 8, 4), np.uint8))

@@ -37,7 +37,7 @@ def test_scores_are_means_of_those_of_the_queries(data: Dataset, digits: tuple[n
     first = a_classifier(0)
     found = compare_layers({"first": first}, data)
     (network,) = found.networks
-    assert [row.layer for row in network.layers][0] == PIXELS
+    assert network.layers[0].layer == PIXELS
     for row in network.layers:
         vectors = see(first, digits[0][:300, ..., None], [row.layer])[row.layer].astype(np.float16)
         alone = np.arange(300)

@@ -179,8 +179,8 @@ def draw_map(found: PictureMap) -> bytes:
             axes.scatter(found.points[here, 0], found.points[here, 1], s=size, c=color, marker=_MARKERS[shape], linewidths=0, alpha=0.65,
                          label=text if k < NAMED else None)  # fmt: skip
             if name and len(found.classes) <= NAMED:
-                middle = np.median(found.points[here], axis=0)
-                axes.text(*middle, shorten(name, 18), ha="center", va="center", fontsize=10, fontweight="bold", color=_INK,
+                x, y = np.median(found.points[here], axis=0)
+                axes.text(x, y, shorten(name, 18), ha="center", va="center", fontsize=10, fontweight="bold", color=_INK,
                           parse_math=False, zorder=5, path_effects=[withStroke(linewidth=3, foreground="#ffffff")])  # fmt: skip
         if wrong.any():
             axes.scatter(found.points[wrong, 0], found.points[wrong, 1], s=3 * size + 20, facecolors="none", edgecolors=_INK, linewidths=1.0,
