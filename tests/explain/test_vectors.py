@@ -93,6 +93,12 @@ def test_maps_with_their_channels_last_are_told_and_windows_are_refused() -> Non
         layer_width(classifier, "windows")
 
 
+def test_what_works_in_place_behind_a_layer_changes_nothing() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 8), nn.ReLU(inplace=True), nn.Linear(8, 2)).eval()
+    classifier = Classifier(module, ("a", "b"), PixelContract(32, 32), Architecture("spec", "dense2"))
+    assert (see(classifier, some_pixels(9), ["1"])["1"] < 0).any()
+
+
 def test_an_unknown_layer_is_told_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"'blocks.11'.*blocks\.1"):
         layer_width(a_classifier("fastnet"), "blocks.11")

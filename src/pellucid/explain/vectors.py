@@ -39,7 +39,7 @@ def stages(classifier: Classifier) -> tuple[str, ...]:
     found = _pass_blank(classifier)
     able = [
         name for name, passed in found.items()
-        if _vector(passed, classifier, _BLANK) is not None and not isinstance(passed.module, nn.Flatten)  # keeps positions apart
+        if _vector(passed.output, classifier, _BLANK) is not None and not isinstance(passed.module, nn.Flatten)  # keeps positions apart
     ]  # fmt: skip
     called = {name.partition("#")[0] for name in found}
     modules = dict(classifier.module.named_modules())
@@ -64,7 +64,7 @@ def layer_width(classifier: Classifier, layer: str) -> int:
         return see(classifier, _blank(classifier), [layer])[layer].shape[1]
     found = _pass_blank(classifier)
     passed = found[find_layer([*found, PIXELS], layer)]
-    vector = _vector(passed, classifier, _BLANK)
+    vector = _vector(passed.output, classifier, _BLANK)
     if vector is None:
         raise ShapeError(
             f"Layer '{layer}' gives {tuple(passed.output.shape)} for {_BLANK} pictures: that is not one map, list of tokens or "
@@ -85,10 +85,10 @@ def see(classifier: Classifier, pixels: np.ndarray, layers: Sequence[str]) -> Ve
     if ANSWERS in layers:
         with classifier.answering(), torch.inference_mode():
             seen[ANSWERS] = classifier.answers(classifier.logits(x))
-    for name, passed in passes(classifier, x, keep=lambda name: name in layers).items():
-        vector = _vector(passed, classifier, len(x))
-        if vector is not None:
-            seen[name] = vector.cpu().numpy()
+    kept = passes(
+        classifier, x, keep=lambda name: name in layers, reduce=lambda _, output: _vector(output, classifier, len(x))
+    )
+    seen |= {name: passed.output.cpu().numpy() for name, passed in kept.items()}
     return seen
 
 
@@ -148,13 +148,13 @@ def _parts(modules: dict[str, nn.Module], name: str) -> list[str]:
     return [f"{name}.{part}" for part, _ in modules[name].named_children()]
 
 
-def _vector(passed: Passed, classifier: Classifier, count: int) -> torch.Tensor | None:
-    """float32 (N, K), or None for a layer that does not give one map, list of tokens or list of numbers a picture."""
-    x = passed.output
+def _vector(x: torch.Tensor, classifier: Classifier, count: int) -> torch.Tensor | None:
+    """float32 (N, K) of a layer's output, which is left as it is; None where it is not one map, list of tokens or list of numbers
+    for each of `count` pictures."""
     if not x.is_floating_point() or not 2 <= x.ndim <= 4 or len(x) != count:
         return None
     if x.ndim == 4:  # (N, C, H, W); Swin and its kin have (N, H, W, C)
         square = classifier.contract.height == classifier.contract.width
         last = square and x.shape[1] == x.shape[2] != x.shape[3]
         return x.float().mean((1, 2) if last else (2, 3))
-    return x.float().mean(1) if x.ndim == 3 else x.float()
+    return x.float().mean(1) if x.ndim == 3 else x.float().clone()  # what comes next may work in place
