@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def search(
 
 def search_sheet(found: Search) -> Image.Image:
     """The query and what was found as one picture, RGB: labels, distances, and whether each is a hit, in words and by its frame."""
-    cards = [Card(as_image(found.picture.pixels), ("query", found.label or "", "", shorten(found.query, _NAME)))]
+    cards = [Card(as_image(found.picture.pixels), ("query", found.label or "", "", _file(found.query)))]
     for rank, near in enumerate(found.results, start=1):
         try:
             picture = as_image(found.dataset.picture(near.position).pixels)
@@ -161,7 +162,7 @@ def search_sheet(found: Search) -> Image.Image:
                     f"{rank}  {mark}".strip(),
                     near.label or "",
                     f"distance {near.distance:.4f}",
-                    shorten(near.path, _NAME),
+                    _file(near.path),
                 ),
                 frame,
             )
@@ -170,6 +171,10 @@ def search_sheet(found: Search) -> Image.Image:
     return card_sheet(
         cards, title=f"layer {found.layer}, {found.distance} distance, {counted(found.n, 'picture')}{score}"
     )
+
+
+def _file(path: str) -> str:
+    return shorten(posixpath.basename(path), _NAME)
 
 
 def _query(index: Index, image: str | Path | np.ndarray) -> tuple[str, Picture, int | None]:
