@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from pellucid.data.contract import PixelContract
-from pellucid.data.dataset import Dataset, from_arrays
+from pellucid.data.dataset import Dataset, from_arrays, open_dataset
 from pellucid.errors import ConfigError, DataError, UnknownNameError
 from pellucid.explain.index import build_index
 from pellucid.explain.search_compare import compare_layers, open_networks
@@ -120,3 +121,15 @@ def test_the_page_holds_every_layer_and_runs_nothing(data: Dataset) -> None:
     assert "<first>" not in page
     assert "&lt;first&gt;" in page
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_a_pretrained_network_finds_photographs_of_its_kind_better_than_pixels(shared: Path) -> None:
+    data = open_dataset(shared / "data" / "clothing.zip")
+    data = replace(data, items=tuple(item for item in data.items if item.split == "test"))
+    networks = open_networks(str(shared / "weights" / "mobilenetv2_100.safetensors"))
+    found = compare_layers(networks, data, layers=[PIXELS, "blocks.0", "global_pool"])
+    pixels, early, late = (row.score for row in found.networks[0].layers)
+    assert late.low > pixels.high > found.base_rate
+    assert late.low > early.high

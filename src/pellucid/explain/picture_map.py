@@ -130,7 +130,7 @@ def make_map(
         given = [classifier.classes[k] for k in index.vectors[ANSWERS].argmax(1)]
         known = set(classifier.classes)
         answers = [a if label in known else "" for a, label in zip(given, index.labels, strict=True)]
-        if trained := sum(digest in set(seen) for digest in index.hashes):
+        if trained := int(np.isin(index.hashes, list(seen)).sum()):
             notes.append(
                 f"{trained:,} of the {len(index):,} pictures were used for training, where few answers are wrong"
             )

@@ -226,10 +226,9 @@ def trained_on(asked: Sequence[str | Path]) -> set[str]:
 def choose_layer(classifier: Classifier, dataset: Dataset, layer: str | None, **settings: Any) -> tuple[str, list[str]]:
     """The layer that is meant, and what to tell about the choice: `layer` itself; the last stage before the logits when it is None;
     or the best stage on these pictures. `settings` are those of `compare_layers`."""
-    every = stages(classifier)
     if layer != BEST:
-        return layer or every[-2:][0], []
-    network = compare_layers({"it": classifier}, dataset, layers=every, **settings).networks[0]
+        return layer or stages(classifier)[-2:][0], []
+    network = compare_layers({"it": classifier}, dataset, layers=stages(classifier), **settings).networks[0]
     best = network.best
     return best.layer, [
         f"layer {best.layer} is the best of {len(network.layers)} on these pictures: search score {tell(best.score)} of 100"
