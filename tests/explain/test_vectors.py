@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,9 @@ def test_a_map_becomes_its_mean_over_positions_and_logits_stay() -> None:
         np.testing.assert_allclose(seen["layer2"], maps.mean((2, 3)), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(seen["fc"], m(x), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(seen[ANSWERS], classifier.predict_proba(pixels))
+    twofold = replace(classifier, mirror=True, offsets=(0.5, 0.0, 0.0))
+    np.testing.assert_array_equal(see(twofold, pixels, [ANSWERS])[ANSWERS], twofold.predict_proba(pixels))
+    assert not np.array_equal(seen[ANSWERS], twofold.predict_proba(pixels))
 
 
 def test_tokens_become_their_mean() -> None:

@@ -82,13 +82,22 @@ def see(classifier: Classifier, pixels: np.ndarray, layers: Sequence[str]) -> Ve
     if not set(layers) - {PIXELS}:
         return seen
     x = classifier.contract.tensor(torch.from_numpy(np.ascontiguousarray(pixels)).to(classifier.device))
-    if ANSWERS in layers:
-        with classifier.answering(), torch.inference_mode():
-            seen[ANSWERS] = classifier.answers(classifier.logits(x))
-    kept = passes(
-        classifier, x, keep=lambda name: name in layers, reduce=lambda _, output: _vector(output, classifier, len(x))
-    )
+    logits: list[torch.Tensor] = []
+    hook = classifier.module.register_forward_hook(lambda _, __, output: logits.append(output))
+    try:
+        kept = passes(
+            classifier,
+            x,
+            keep=lambda name: name in layers,
+            reduce=lambda _, output: _vector(output, classifier, len(x)),
+        )
+    finally:
+        hook.remove()
     seen |= {name: passed.output.cpu().numpy() for name, passed in kept.items()}
+    if ANSWERS in layers:  # of a mirrored picture the network must be asked once more
+        known = replace(classifier, forward=lambda y: logits[0] if y is x else classifier.module(y))
+        with classifier.answering(), torch.inference_mode():
+            seen[ANSWERS] = classifier.answers(known.logits(x))
     return seen
 
 
