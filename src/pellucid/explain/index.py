@@ -22,7 +22,7 @@ from pellucid.data.pack import Pack, open_pack
 from pellucid.data.scan import Progress, Record, recall, scan
 from pellucid.data.task import CLASS, LABELS
 from pellucid.data.unlabeled import open_pictures
-from pellucid.data.wording import shown, some
+from pellucid.data.wording import counted, shown, some
 from pellucid.errors import ConfigError, DataError, WeightsError
 from pellucid.evaluation.intervals import group_numbers
 from pellucid.explain.vectors import ANSWERS, Vectors, fingerprint, layer_width, look
@@ -30,6 +30,7 @@ from pellucid.files import storage_errors, write_json
 from pellucid.model.classifier import Classifier
 
 _NAME = "index.json"
+_NAMED = 5  # pictures that are left out
 _KEEP_SECONDS = 2.0  # what was seen since is lost when the process is killed
 _LARGEST = 65504  # what float16 can hold
 
@@ -68,12 +69,16 @@ class Index:
         return group_numbers(given if any(given) else self.hashes)
 
     def notes(self) -> list[str]:
-        """What a reader should know of pictures that are left out."""
+        """What a reader should know of pictures that are left out: the first of them by name, with the reason."""
         if not self.left_out:
             return []
-        path, reason = self.left_out[0]
-        count = len(self.left_out)
-        return [f"{count:,} {'picture' if count == 1 else 'pictures'} left out, for example '{shown(path)}': {reason}"]
+        named = ", ".join(f"'{shown(path)}' ({reason})" for path, reason in self.left_out[:_NAMED])
+        more = f" and {len(self.left_out) - _NAMED:,} more" if len(self.left_out) > _NAMED else ""
+        return [f"{counted(len(self.left_out), 'picture')} left out: {named}{more}"]
+
+    def told_left_out(self) -> list[dict[str, str]]:
+        """All that are left out, as plain JSON data."""
+        return [{"path": path, "reason": reason} for path, reason in self.left_out]
 
 
 def open_for(

@@ -84,6 +84,7 @@ class PictureMap:
             "source": self.index.dataset.source, "n": len(self.index), "network": self.network, "layer": self.layer,
             "width": self.width, "distance": self.distance, "projection": self.projection, "explained": self.explained,
             "answered": any(self.answers), "wrong": int(self.wrong.sum()), "notes": list(self.notes),
+            "left_out": self.index.told_left_out(),
         }  # fmt: skip
 
     def __str__(self) -> str:

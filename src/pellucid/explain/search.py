@@ -48,7 +48,7 @@ class Search:
     """The pictures nearest to `query`, nearest first, among `n` others.
 
     `score` is the rank-weighted score of the nearest 15, 0 to 100, and `base_rate` what chance would give; None where the query
-    has no label. `width` is the length of the layer's vectors; `looked_at` pictures had to be run through the network.
+    has no label. `width` is the length of the layer's vectors.
     """
 
     query: str
@@ -61,14 +61,14 @@ class Search:
     results: tuple[Found, ...]
     score: float | None
     base_rate: float | None
-    looked_at: int
     notes: tuple[str, ...]
-    dataset: Dataset
+    index: Index
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        kept = {name: value for name, value in vars(self).items() if name not in ("picture", "dataset", "results")}
-        return kept | {"notes": list(self.notes), "results": [asdict(found) for found in self.results]}
+        kept = {name: value for name, value in vars(self).items() if name not in ("picture", "index")}
+        found = {"results": [asdict(found) for found in self.results], "notes": list(self.notes)}
+        return kept | found | {"looked_at": self.index.looked_at, "left_out": self.index.told_left_out()}
 
     def __str__(self) -> str:
         label = f" ({shown(self.label)})" if self.label else ""
@@ -141,7 +141,7 @@ def search(
         results=tuple(found[:top]),
         score=float(weighted_score(np.array([f.hit is True for f in found[:RANKS]]))) if scored else None,
         base_rate=100 * (labels.count(label) - 1) / others if scored else None,
-        looked_at=index.looked_at, notes=(*notes, *index.notes()), dataset=dataset,
+        notes=(*notes, *index.notes()), index=index,
     )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def search_sheet(found: Search) -> Image.Image:
     cards = [Card(as_image(found.picture.pixels), ("query", found.label or "", "", _file(found.query)))]
     for rank, near in enumerate(found.results, start=1):
         try:
-            picture = as_image(found.dataset.picture(near.position).pixels)
+            picture = as_image(found.index.dataset.picture(near.position).pixels)
         except PictureError as error:  # it was there when the index was made
             raise DataError(f"'{shown(near.path)}' was found, but {error.reason}. Search again.") from error
         mark = {True: "✓ hit", False: "✗ miss", None: ""}[near.hit]

@@ -82,6 +82,7 @@ class SearchComparison:
     networks: tuple[NetworkScores, ...]
     gains: tuple[tuple[str, Interval], ...]
     notes: tuple[str, ...]
+    left_out: tuple[dict[str, str], ...]
 
     def sentences(self) -> list[str]:
         """The result in words."""
@@ -90,7 +91,7 @@ class SearchComparison:
         plain = next((row.score.value for row in first.layers if row.layer == PIXELS), None)
         pixels = "" if plain is None or best.layer == PIXELS else f"plain pixels {plain:.1f}, "
         found = [
-            f"Layer {best.layer} of {first.name} scores {tell(best.score)} of 100; {pixels}chance {self.base_rate:.1f}."
+            f"Layer {best.layer} of {first.name} has a search score of {tell(best.score)} of 100; {pixels}chance {self.base_rate:.1f}."
         ]
         for other, (name, gain) in zip(self.networks[1:], self.gains, strict=True):
             certain = gain.low > 0 or gain.high < 0
@@ -115,6 +116,7 @@ class SearchComparison:
             "networks": [network.to_dict() for network in self.networks],
             "gains": [{"against": name, "gain": gain.to_dict()} for name, gain in self.gains],
             "notes": list(self.notes),
+            "left_out": list(self.left_out),
         }
 
     def __str__(self) -> str:
@@ -191,6 +193,7 @@ def compare_layers(
     return SearchComparison(
         dataset.source, distance, len(rows), len(queries), base_rate(labels, queries, groups), networks, tuple(gains),
         tuple(_notes(dataset, indexes, len(rows), len(fresh), queries, networks)),
+        tuple({row["path"]: row for index in indexes.values() for row in index.told_left_out()}.values()),
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def _network(network: NetworkScores, found: SearchComparison, number: int) -> st
     )
     cells = [
         (
-            safe(row.layer) + (" <b>best</b>" if row is network.best and len(network.layers) > 1 else ""),
+            safe(row.layer) + (" · best" if row is network.best and len(network.layers) > 1 else ""),
             f"{row.width:,}",
             tell(row.score),
         )
