@@ -16,8 +16,8 @@ from pellucid.errors import PellucidError
 from pellucid.evaluation.draw import fit
 from pellucid.evaluation.page import render_page, safe, verdict
 from pellucid.evaluation.predict import as_image
-from pellucid.evaluation.text import printable
-from pellucid.explain.picture_map import NAMED, PictureMap, look_of
+from pellucid.evaluation.text import printable, shorten
+from pellucid.explain.picture_map import PictureMap, look_of, name_places
 
 _CARDS = 4000  # pictures with a thumbnail and neighbors: they make the page large
 _CELL = 64  # pixels of a thumbnail, at most
@@ -36,17 +36,18 @@ def render_map(found: PictureMap) -> str:
     near, _ = found.near.of(found.near.points[cards].numpy(), min(_NEAR, n - 1), apart=(cards, np.arange(n)))
     place = {name: k for k, name in enumerate(classes)}
     answers = sorted({answer for answer, bad in zip(found.answers, wrong, strict=True) if bad})
-    whole, labels = _whole(found.points), np.array(found.index.labels)
+    whole = _whole(found.points, found.points)
     data: dict[str, Any] = {
         "x": whole[:, 0].tolist(), "y": whole[:, 1].tolist(), "c": [place[label] for label in found.index.labels],
         "wrong": [answers.index(a) if bad else -1 for a, bad in zip(found.answers, wrong, strict=True)],
         "answers": [printable(answer) for answer in answers], "paths": [printable(path) for path in found.index.paths],
         "classes": [
-            {"name": printable(name), "color": look_of(k)[0], "shape": look_of(k)[1],
-             "middle": np.median(whole[labels == name], axis=0).tolist()}
-            for k, name in enumerate(classes)
+            {"name": printable(name), "color": look_of(k)[0], "shape": look_of(k)[1]} for k, name in enumerate(classes)
         ],
-        "named": len(classes) <= NAMED,
+        "names": [
+            [place[name], shorten(name, 18), *_whole(found.points, np.array([spot]))[0].tolist()]
+            for name, spot in name_places(found).items()
+        ],
         "cards": cards.tolist(), "near": near.tolist(), "cell": cell, "columns": _COLUMNS, "perSheet": _COLUMNS * _ROWS,
     }  # fmt: skip
     notes = list(found.notes)
@@ -118,11 +119,11 @@ def _sheets(found: PictureMap, cards: np.ndarray) -> tuple[list[str], int]:
     return uris, cell
 
 
-def _whole(points: np.ndarray) -> np.ndarray:
-    """Positions (N, 2) as whole numbers from 0 to 10,000, both axes on one scale, in the middle."""
+def _whole(points: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Positions `some` (M, 2) as whole numbers, both axes on one scale, so that all `points` lie from 0 to 10,000."""
     low, high = points.min(0), points.max(0)
     scale = float((high - low).max()) or 1.0
-    return np.rint((points - (low + high) / 2) / scale * _RANGE + _RANGE / 2).astype(int)
+    return np.rint((some - (low + high) / 2) / scale * _RANGE + _RANGE / 2).astype(int)
 
 
 def _legend(found: PictureMap, classes: list[str]) -> str:
@@ -161,7 +162,7 @@ aria-describedby="keys"></canvas>
 <button type="button" data-key="0">Show all</button>{jump}</div>
 <p id="keys" class="faint">Drag to move, wheel or + and − to enlarge, 0 for all of it; arrow keys go to the next picture that way, w to the
 next wrong answer, Escape lets go. A click holds a picture.</p></div>
-<div><fieldset class="legend"><legend>Classes</legend>
+<div class="side"><fieldset class="legend"><legend>Classes</legend>
 {legend}{filter}</fieldset>
 <aside id="panel" aria-live="polite"></aside></div>
 </section>
@@ -193,5 +194,6 @@ button { font: inherit; color: var(--ink); background: var(--card); border: 1px 
 .legend label { display: flex; gap: 0.4rem; align-items: center; font-size: 0.9rem; cursor: pointer; }
 .legend small { color: var(--faint); margin-left: auto; }
 .legend span { overflow-wrap: anywhere; }
-@media (max-width: 52rem) { .atlas { grid-template-columns: minmax(0, 1fr); } #map { height: 60vh; } }
+@media (max-width: 52rem) { .atlas { grid-template-columns: minmax(0, 1fr); } #map { height: 60vh; }
+  .side { display: flex; flex-direction: column-reverse; gap: 1rem; } #panel { min-height: 0; } }
 """

@@ -48,9 +48,9 @@ function draw() {
   });
   pen.globalAlpha = 1;
   pen.strokeStyle = ink("--ink");
-  pen.lineWidth = 1.2;
-  for (let i = 0; i < n; i++) if (data.wrong[i] >= 0 && shown(i)) ring(i, r + 2.4);
-  if (data.named) names();
+  pen.lineWidth = n <= 2000 ? 1.2 : 0.9;
+  for (let i = 0; i < n; i++) if (data.wrong[i] >= 0 && shown(i)) ring(i, r + 2);
+  names();
   if (chosen >= 0) {
     const [x, y] = place(chosen);
     pen.lineWidth = 1;
@@ -72,12 +72,12 @@ function names() { // of the classes, each in the middle of its pictures
   pen.strokeStyle = ink("--paper");
   pen.fillStyle = ink("--ink");
   pen.lineWidth = 4;
-  data.classes.forEach((kind, k) => {
-    if (!kind.name || hidden.has(k)) return;
-    const [x, y] = spot(...kind.middle);
-    pen.strokeText(kind.name, x, y);
-    pen.fillText(kind.name, x, y);
-  });
+  for (const [k, name, ...middle] of data.names) {
+    if (hidden.has(k)) continue;
+    const [x, y] = spot(...middle);
+    pen.strokeText(name, x, y);
+    pen.fillText(name, x, y);
+  }
   pen.strokeStyle = ink("--ink");
 }
 function ring(i, r) {

@@ -38,6 +38,8 @@ SHAPES = ("circle", "square", "triangle", "diamond", "plus")
 _INK = "#1b2430"
 _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "plus": "P"}
 _FEWEST = 3
+_NAME = 18  # letters of a class name on the map
+_LETTER, _LINE = 0.015, 0.03  # width and height of one, as shares of the map's side
 NAMED = 30  # classes whose names stand on the map
 
 
@@ -165,6 +167,24 @@ def look_of(k: int) -> tuple[str, str]:
     return COLORS[k % len(COLORS)], SHAPES[k % len(SHAPES)]
 
 
+def name_places(found: PictureMap) -> dict[str, tuple[float, float]]:
+    """Where the name of each class stands: in the middle of its pictures, moved down as far as it would cover another. None where
+    there are too many classes."""
+    labels, side = np.array(found.index.labels), float(np.ptp(found.points, axis=0).max()) or 1.0
+    names = [name for name in found.classes if name] if len(found.classes) <= NAMED else []
+    middles = {name: np.median(found.points[labels == name], axis=0) for name in names}
+    places: dict[str, tuple[float, float]] = {}
+    for name in sorted(names, key=lambda name: -middles[name][1]):  # from the top
+        x, y = map(float, middles[name])
+        half = _LETTER * side * len(shorten(name, _NAME)) / 2
+        for other, (left, top) in sorted(places.items(), key=lambda place: -place[1][1]):
+            apart = half + _LETTER * side * len(shorten(other, _NAME)) / 2
+            if abs(x - left) < apart and abs(y - top) < _LINE * side:
+                y = top - _LINE * side
+        places[name] = x, y
+    return places
+
+
 def draw_map(found: PictureMap) -> bytes:
     """The map as the bytes of a PNG file."""
     labels, wrong = np.array(found.index.labels), found.wrong
@@ -179,13 +199,12 @@ def draw_map(found: PictureMap) -> bytes:
             text = f"{shorten(name, 24)} ({here.sum():,})" if name else f"pictures ({n:,})"
             axes.scatter(found.points[here, 0], found.points[here, 1], s=size, c=color, marker=_MARKERS[shape], linewidths=0, alpha=0.65,
                          label=text if k < NAMED else None)  # fmt: skip
-            if name and len(found.classes) <= NAMED:
-                x, y = np.median(found.points[here], axis=0)
-                axes.text(x, y, shorten(name, 18), ha="center", va="center", fontsize=10, fontweight="bold", color=_INK,
-                          parse_math=False, zorder=5, path_effects=[withStroke(linewidth=3, foreground="#ffffff")])  # fmt: skip
         if wrong.any():
-            axes.scatter(found.points[wrong, 0], found.points[wrong, 1], s=3 * size + 20, facecolors="none", edgecolors=_INK, linewidths=1.0,
+            axes.scatter(found.points[wrong, 0], found.points[wrong, 1], s=2.5 * size + 16, facecolors="none", edgecolors=_INK, linewidths=1.0 if n <= 2000 else 0.7,
                          label=f"wrong answer ({wrong.sum():,})")  # fmt: skip
+        for name, (x, y) in name_places(found).items():
+            axes.text(x, y, shorten(name, _NAME), ha="center", va="center", fontsize=10, fontweight="bold", color=_INK,
+                      parse_math=False, zorder=5, path_effects=[withStroke(linewidth=3, foreground="#ffffff")])  # fmt: skip
         axes.set_title(found.title, fontsize=11, loc="left", parse_math=False)
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.spines[:].set_color("#dde2e8")
