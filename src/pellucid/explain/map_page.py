@@ -20,7 +20,8 @@ from pellucid.evaluation.text import printable, shorten
 from pellucid.explain.picture_map import PictureMap, look_of, name_places
 
 _CARDS = 4000  # pictures with a thumbnail and neighbors: they make the page large
-_CELL = 64  # pixels of a thumbnail, at most
+_CELL, _LARGE_CELL = 64, 128  # pixels of a thumbnail, at most; larger where they are few
+_FEW = 1000
 _LOSSLESS = 32  # pixels; up to here thumbnails are stored without loss, so that their pixels stay squares
 _COLUMNS, _ROWS = 40, 25  # thumbnails in a sheet
 _NEAR = 8
@@ -48,7 +49,7 @@ def render_map(found: PictureMap) -> str:
             [place[name], shorten(name, 18), *_whole(found.points, np.array([spot]))[0].tolist()]
             for name, spot in name_places(found).items()
         ],
-        "cards": cards.tolist(), "near": near.tolist(), "cell": cell, "columns": _COLUMNS, "perSheet": _COLUMNS * _ROWS,
+        "cards": cards.tolist(), "near": near.tolist(), "cell": cell, "sharp": cell <= _LOSSLESS, "columns": _COLUMNS, "perSheet": _COLUMNS * _ROWS,
     }  # fmt: skip
     notes = list(found.notes)
     if len(cards) < n:
@@ -91,14 +92,14 @@ def _cards(wrong: np.ndarray) -> np.ndarray:
 
 def _sheets(found: PictureMap, cards: np.ndarray) -> tuple[list[str], int]:
     """Thumbnails side by side in a few pictures, as data URIs, and the pixels of one's side."""
-    dataset = found.index.dataset
+    dataset, most = found.index.dataset, _LARGE_CELL if len(cards) <= _FEW else _CELL
 
     def thumbnail(position: int) -> Image.Image:
         try:
             picture = as_image(dataset.picture(int(found.index.rows[position])).pixels)
         except PellucidError:  # changed since the index was made: its place stays empty
             return Image.new("RGB", (1, 1), "#888888")
-        return fit(picture, _CELL) if max(picture.size) > _CELL else picture.convert("RGB")
+        return fit(picture, most) if max(picture.size) > most else picture.convert("RGB")
 
     small = list(in_threads(thumbnail, cards.tolist()))
     cell = max(max(picture.size) for picture in small)

@@ -101,7 +101,7 @@ function thumbnail(i, side) {
   }
   const sheet = Math.floor(card / data.perSheet), at = card % data.perSheet, columns = data.columns, scale = side / data.cell;
   tile.classList.add(`sheet${sheet}`);
-  if (scale > 1 && data.cell <= 64) tile.classList.add("sharp");
+  if (data.sharp) tile.classList.add("sharp");
   tile.style.backgroundSize = `${columns * data.cell * scale}px auto`;
   tile.style.backgroundPosition = `${-(at % columns) * side}px ${-Math.floor(at / columns) * side}px`;
   return tile;
@@ -119,7 +119,7 @@ function tell() {
     panel.append(text("p", "Point at a picture, or walk with the arrow keys.", "faint"));
     return;
   }
-  panel.append(thumbnail(chosen, data.cell <= 96 ? data.cell * Math.max(1, Math.floor(192 / data.cell)) : 192));
+  panel.append(thumbnail(chosen, data.sharp ? data.cell * Math.floor(192 / data.cell) : Math.min(192, 2 * data.cell)));
   if (label(chosen)) panel.append(text("p", label(chosen), "name"));
   if (data.wrong[chosen] >= 0) panel.append(text("p", `✗ answered as ${data.answers[data.wrong[chosen]]}`, "wrong"));
   panel.append(text("p", data.paths[chosen], "path"));

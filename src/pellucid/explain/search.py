@@ -29,7 +29,7 @@ from pellucid.explain.vectors import see
 from pellucid.model.classifier import Classifier
 
 _NAMES = 5000  # paths that a wrong one is compared with
-_NAME = 21  # characters below a picture of a sheet
+_NAME = 18  # characters below a picture of a sheet
 
 
 @dataclass(frozen=True)
@@ -147,34 +147,26 @@ def search(
 
 def search_sheet(found: Search) -> Image.Image:
     """The query and what was found as one picture, RGB: labels, distances, and whether each is a hit, in words and by its frame."""
-    cards = [Card(as_image(found.picture.pixels), ("query", found.label or "", "", _file(found.query)))]
+    labeled = bool(found.label or any(near.label for near in found.results))
+
+    def card(picture: Picture, head: str, label: str | None, distance: str, path: str, frame: str = "") -> Card:
+        name = shorten(posixpath.basename(path), _NAME)
+        return Card(as_image(picture.pixels), (head, *([label or ""] if labeled else []), distance, name), frame)
+
+    cards = [card(found.picture, "query", found.label, "", found.query)]
     for rank, near in enumerate(found.results, start=1):
         try:
-            picture = as_image(found.index.dataset.picture(near.position).pixels)
+            picture = found.index.dataset.picture(near.position)
         except PictureError as error:  # it was there when the index was made
             raise DataError(f"'{shown(near.path)}' was found, but {error.reason}. Search again.") from error
-        mark = {True: "✓ hit", False: "✗ miss", None: ""}[near.hit]
-        frame = {True: "solid", False: "dashed", None: ""}[near.hit]
-        cards.append(
-            Card(
-                picture,
-                (
-                    f"{rank}  {mark}".strip(),
-                    near.label or "",
-                    f"distance {near.distance:.4f}",
-                    _file(near.path),
-                ),
-                frame,
-            )
-        )
+        mark, frame = {True: (f"{rank}  ✓ hit", "solid"), False: (f"{rank}  ✗ miss", "dashed"), None: (str(rank), "")}[
+            near.hit
+        ]
+        cards.append(card(picture, mark, near.label, f"distance {near.distance:.4f}", near.path, frame))
     score = "" if found.score is None else f"; score {found.score:.1f} of 100, chance {found.base_rate:.1f}"
     return card_sheet(
         cards, title=f"layer {found.layer}, {found.distance} distance, {counted(found.n, 'picture')}{score}"
     )
-
-
-def _file(path: str) -> str:
-    return shorten(posixpath.basename(path), _NAME)
 
 
 def _query(index: Index, image: str | Path | np.ndarray) -> tuple[str, Picture, int | None]:

@@ -37,10 +37,9 @@ def stages(classifier: Classifier) -> tuple[str, ...]:
     Each is the last that works before the next convolution, fully connected layer or block of them begins.
     """
     found = _pass_blank(classifier)
-    able = [
-        name for name, passed in found.items()
-        if _vector(passed.output, classifier, _BLANK) is not None and not isinstance(passed.module, nn.Flatten)  # keeps positions apart
-    ]  # fmt: skip
+    # what is merely flattened would keep positions apart
+    mapped = {name: passed for name, passed in found.items() if not isinstance(passed.module, nn.Flatten)}
+    able = [name for name, passed in mapped.items() if _vector(passed.output, classifier, _BLANK) is not None]
     called = {name.partition("#")[0] for name in found}
     modules = dict(classifier.module.named_modules())
     units = [name for name, _ in classifier.module.named_children()]
