@@ -65,39 +65,6 @@ def draw_labels(picture: Image.Image, labels: Sequence[tuple[str, float | str]],
     return sheet
 
 
-def grid_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, cell: int = 96) -> Image.Image:
-    """A contact sheet: each row a label on the left, then its pictures, each inside a square of about `cell` pixels.
-
-    Small pictures grow by a whole factor, and the square is made to fit them: pictures of 50 pixels stand in 100. A label's first line is its name and stands bold, what follows a line break (a count) stands below it.
-    Returns RGB. Raises DataError when there is no row.
-    """
-    if not rows:
-        raise DataError("A contact sheet needs at least 1 row of pictures, but received 0. Pass one for each class.")
-    sides = sorted(max(picture.size) for _, pictures in rows for picture in pictures)
-    if sides and (side := sides[len(sides) // 2]) < cell:
-        cell = side * round(cell / side)
-    size, gap = max(11, cell // 7), max(4, cell // 16)
-    bold, plain = _font(size, bold=True), _font(max(10, round(0.85 * size)), bold=False)
-    labels = [label.partition("\n")[::2] for label, _ in rows]
-    widest = max(max(bold.getlength(printable(a)), plain.getlength(printable(b))) for a, b in labels)
-    left = gap + min(math.ceil(widest), 3 * cell) + 2 * gap
-    step = cell + gap
-    columns = max(len(pictures) for _, pictures in rows)
-    sheet = Image.new("RGB", (left + columns * step, gap + len(rows) * step), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for line, ((name, below), (_, pictures)) in enumerate(zip(labels, rows, strict=True)):
-        top = gap + line * step
-        middle = top + cell / 2 - (0.6 * size if below else 0)
-        room = left - 3 * gap
-        draw.text((gap, middle), _clip(name, bold, room), fill=_INK, font=bold, anchor="lm")
-        draw.text((gap, middle + 1.3 * size), _clip(below, plain, room), fill=_FAINT, font=plain, anchor="lm")
-        for column, picture in enumerate(pictures):
-            small = fit(picture, cell)
-            corner = left + column * step + (cell - small.width) // 2, top + (cell - small.height) // 2
-            sheet.paste(small, corner)
-    return sheet
-
-
 @dataclass(frozen=True, eq=False)
 class Card:
     """A picture with lines of text below it, the first one bold. `frame` draws a border around it: solid, dashed, or none."""
@@ -141,18 +108,37 @@ def card_sheet(cards: Sequence[Card], *, columns: int = 8, side: int = 160, titl
     return sheet
 
 
-def _frame(draw: ImageDraw.ImageDraw, corner: tuple[int, int], size: tuple[int, int], *, dashed: bool) -> None:
-    """A border just outside a picture; dashes can be told from a line in grey, too."""
-    (left, top), right, bottom = (corner[0] - 4, corner[1] - 4), corner[0] + size[0] + 3, corner[1] + size[1] + 3
-    for (x0, y0), (x1, y1) in (
-        ((left, top), (right, top)), ((left, bottom), (right, bottom)), ((left, top), (left, bottom)), ((right, top), (right, bottom)),
-    ):  # fmt: skip
-        length, step = max(x1 - x0, y1 - y0), 10
-        for start in range(0, length, step):
-            end = min(start + (5 if dashed else step), length)
-            along = (x1 > x0, y1 > y0)
-            ends = [(x0 + d * along[0], y0 + d * along[1]) for d in (start, end)]
-            draw.line(ends, fill=_SECOND if dashed else _ACCENT, width=3)
+def grid_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, cell: int = 96) -> Image.Image:
+    """A contact sheet: each row a label on the left, then its pictures, each inside a square of about `cell` pixels.
+
+    Small pictures grow by a whole factor, and the square is made to fit them: pictures of 50 pixels stand in 100. A label's first line is its name and stands bold, what follows a line break (a count) stands below it.
+    Returns RGB. Raises DataError when there is no row.
+    """
+    if not rows:
+        raise DataError("A contact sheet needs at least 1 row of pictures, but received 0. Pass one for each class.")
+    sides = sorted(max(picture.size) for _, pictures in rows for picture in pictures)
+    if sides and (side := sides[len(sides) // 2]) < cell:
+        cell = side * round(cell / side)
+    size, gap = max(11, cell // 7), max(4, cell // 16)
+    bold, plain = _font(size, bold=True), _font(max(10, round(0.85 * size)), bold=False)
+    labels = [label.partition("\n")[::2] for label, _ in rows]
+    widest = max(max(bold.getlength(printable(a)), plain.getlength(printable(b))) for a, b in labels)
+    left = gap + min(math.ceil(widest), 3 * cell) + 2 * gap
+    step = cell + gap
+    columns = max(len(pictures) for _, pictures in rows)
+    sheet = Image.new("RGB", (left + columns * step, gap + len(rows) * step), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for line, ((name, below), (_, pictures)) in enumerate(zip(labels, rows, strict=True)):
+        top = gap + line * step
+        middle = top + cell / 2 - (0.6 * size if below else 0)
+        room = left - 3 * gap
+        draw.text((gap, middle), _clip(name, bold, room), fill=_INK, font=bold, anchor="lm")
+        draw.text((gap, middle + 1.3 * size), _clip(below, plain, room), fill=_FAINT, font=plain, anchor="lm")
+        for column, picture in enumerate(pictures):
+            small = fit(picture, cell)
+            corner = left + column * step + (cell - small.width) // 2, top + (cell - small.height) // 2
+            sheet.paste(small, corner)
+    return sheet
 
 
 def _enlarge(picture: Image.Image, factor: int) -> Image.Image:
@@ -175,3 +161,17 @@ def _font(size: int, *, bold: bool) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings along: the same letters on every machine, nothing to download."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
+
+
+def _frame(draw: ImageDraw.ImageDraw, corner: tuple[int, int], size: tuple[int, int], *, dashed: bool) -> None:
+    """A border just outside a picture; dashes can be told from a line in grey, too."""
+    (left, top), right, bottom = (corner[0] - 4, corner[1] - 4), corner[0] + size[0] + 3, corner[1] + size[1] + 3
+    for (x0, y0), (x1, y1) in (
+        ((left, top), (right, top)), ((left, bottom), (right, bottom)), ((left, top), (left, bottom)), ((right, top), (right, bottom)),
+    ):  # fmt: skip
+        length, step = max(x1 - x0, y1 - y0), 10
+        for start in range(0, length, step):
+            end = min(start + (5 if dashed else step), length)
+            along = (x1 > x0, y1 > y0)
+            ends = [(x0 + d * along[0], y0 + d * along[1]) for d in (start, end)]
+            draw.line(ends, fill=_SECOND if dashed else _ACCENT, width=3)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ def build_index(
     left_out = tuple((dataset.items[i].path, r.reason) for i, r in enumerate(records) if r.reason is not None)
     rows = np.array([i for i, record in enumerate(records) if record.reason is None], np.int64)
     if not len(rows):
-        reasons = "; ".join(f"'{shown(path)}': {reason}" for path, reason in left_out[:3])
+        reasons = "; ".join(f"'{shown(path)}': {reason}" for path, reason in left_out[:_NAMED])
         raise DataError(
             f"None of the {len(dataset):,} pictures of '{dataset.source}' can be searched: {reasons}. Give others."
         )
@@ -123,38 +123,46 @@ def build_index(
         layer: np.zeros((len(contents), width), np.float32 if layer == ANSWERS else np.float16)
         for layer, width in widths.items()
     }
-    views = np.zeros(len(contents), np.int64)
     with contextlib.ExitStack() as stack:
         stores = {
             layer: stack.enter_context(contextlib.closing(FeatureStore(_look_at(classifier, network, layer), folder)))
             for layer in layers
         }
-        known = [store.find(contents.tolist(), views, values[layer]) for layer, store in stores.items()]
+        names, views = contents.tolist(), np.zeros(len(contents), np.int64)
+        known = [store.find(names, views, values[layer]) for layer, store in stores.items()]
         todo = np.flatnonzero(~np.all(known, axis=0))
         if pack is None and len(todo) > len(dataset) / 2:
             pack = open_pack(dataset, classifier.contract, progress=progress)
         fetch = _fetcher(dataset, classifier.contract, pack)
-        fresh, done, last = [], 0, time.monotonic()
-        for some_rows, seen in look(classifier, layers, lambda part: fetch(rows[first[part]]), todo):
-            for layer, vectors in seen.items():
-                values[layer][some_rows] = vectors.clip(-_LARGEST, _LARGEST)
-            fresh.append(some_rows)
-            done += len(some_rows)
-            if time.monotonic() - last > _KEEP_SECONDS or done == len(todo):
-                kept = np.concatenate(fresh)
-                for layer, store in stores.items():
-                    store.add(contents[kept].tolist(), views[kept], values[layer][kept])
-                fresh, last = [], time.monotonic()
-                if progress:
-                    progress(done, len(todo))
+        coming = look(classifier, layers, lambda part: fetch(rows[first[part]]), todo)
+        for fresh in _filled(values, coming, len(todo), progress):
+            for layer, store in stores.items():
+                store.add(contents[fresh].tolist(), views[fresh], values[layer][fresh])
     if bad := [layer for layer, vectors in values.items() if not np.isfinite(vectors).all()]:
         raise WeightsError(
             f"Layer {some(bad)} gives what is no number for some pictures, so nothing can be compared there. The weights are "
             "damaged, or the pictures are not what the network takes in."
         )
-    return Index(
-        dataset, rows, tuple(hashes.tolist()), {layer: v[place] for layer, v in values.items()}, left_out, len(todo)
-    )
+    vectors = {layer: found[place] for layer, found in values.items()}
+    return Index(dataset, rows, tuple(hashes.tolist()), vectors, left_out, len(todo))
+
+
+def _filled(
+    values: Vectors, coming: Iterator[tuple[np.ndarray, Vectors]], total: int, progress: Progress | None
+) -> Iterator[np.ndarray]:
+    """Writes what is coming into `values`; every two seconds, and at the end, the rows int (n,) that are new since."""
+    fresh: list[np.ndarray] = []
+    done, last = 0, time.monotonic()
+    for rows, seen in coming:
+        for layer, vectors in seen.items():
+            values[layer][rows] = vectors.clip(-_LARGEST, _LARGEST)
+        fresh.append(rows)
+        done += len(rows)
+        if time.monotonic() - last > _KEEP_SECONDS or done == total:
+            yield np.concatenate(fresh)
+            fresh, last = [], time.monotonic()
+            if progress:
+                progress(done, total)
 
 
 def _records(dataset: Dataset, contract: PixelContract, progress: Progress | None) -> tuple[list[Record], Pack | None]:
