@@ -2,7 +2,7 @@
 
 Figure     rank-weighted search score of each layer, of plain pixels and of chance, cosine and Euclidean
 n          3,781 photographs of ten classes, each a query among all others; copies of the query are passed over
-Hardware   two cores of an AMD EPYC (AVX-512) without a GPU: about two minutes, seconds when asked again
+Hardware   two cores of an AMD EPYC (AVX-512) without a GPU: about three minutes, one when asked again
 Command    .venv/bin/python recipes/search_layers.py [PICTURES WEIGHTS]
 
 PICTURES is a folder or zip, by default clothing.zip in the data folder of PELLUCID_SHARED (../shared); WEIGHTS a safetensors file
