@@ -71,6 +71,8 @@ def test_pictures_of_the_training_are_found_but_are_no_queries(data: Dataset) ->
     found = compare_layers({"it": classifier}, data, layers=["pool"], seen=hashes[:200])
     assert (found.n, found.queries) == (300, 100)
     assert found.networks[0].layers[0].scores == pytest.approx(every.networks[0].layers[0].scores[200:])
+    assert found.notes == ("queries are 100 pictures that were not used for training; the other 200 are only found",)
+    assert every.notes == ()
     few = compare_layers({"it": classifier}, data, layers=["pool"], seen=hashes[:290])
     assert few.queries == 300
     assert any("290 of the 300 pictures were used to train" in note for note in few.notes)
@@ -85,6 +87,18 @@ def test_pictures_of_the_own_group_never_count(digits: tuple[np.ndarray, np.ndar
     assert not found.networks[0].layers[0].scores.any()
     assert found.base_rate == 0
     assert any("own group" in note for note in found.notes)
+
+
+def test_of_very_many_pictures_some_are_queries(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pellucid.explain.search_compare._MOST_QUERIES", 50)
+    found = compare_layers({"it": a_classifier(0)}, data, layers=["pool"])
+    assert (found.n, found.queries) == (300, 50)
+    assert found.notes == ("50 pictures, drawn by chance, are the queries",)
+
+
+def test_few_pictures_are_scored_without_a_word_of_training(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    found = compare_layers({"it": a_classifier(0)}, from_arrays(digits[0][:12], digits[1][:12]), layers=["pool"])
+    assert (found.queries, found.notes) == (12, ())
 
 
 def test_what_cannot_be_scored_is_told(data: Dataset, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:

@@ -104,7 +104,8 @@ def search(
     which is then not found itself.
 
     `layer` is a name of `pellucid summary`, "pixels", "best" (by the score on `data`), or None: the last before the logits.
-    `seen` is as of `compare_layers`. `folder` keeps the index, else the cache. Raises DataError for pictures that cannot be used, and what `build_index` raises.
+    `seen` is as of `compare_layers`. `folder` keeps the index, else the cache.
+    Raises DataError for pictures that cannot be used, and what `build_index` raises.
     """
     dataset = data if isinstance(data, Dataset) else open_for(classifier, data, group=group, progress=progress)
     layer, notes = choose_layer(
@@ -126,16 +127,16 @@ def search(
         notes.append(f"{counted(top, 'picture')} asked for, but there are {others:,}: all are listed")
     own, numbers = np.array([-1 if position is None else position]), np.arange(len(index))
     near, away = Neighbors(vectors, distance).of(vector[None], min(max(top, RANKS), others), apart=(own, numbers))
-    is_class = dataset.task.kind != NUMBER
+    has_names = dataset.task.kind != NUMBER
     labels, paths = index.labels, index.paths
     label = labels[position] if position is not None else ""
     found = [
-        Found(paths[i], labels[i] or None, float(d), labels[i] == label if label and labels[i] and is_class else None, int(index.rows[i]))
+        Found(paths[i], labels[i] or None, float(d), labels[i] == label if label and labels[i] and has_names else None, int(index.rows[i]))
         for i, d in zip(near[0].tolist(), away[0].tolist(), strict=True)
     ]  # fmt: skip
     if copies := [f.path for f, i in zip(found, near[0], strict=True) if index.hashes[i] == digest]:
         notes.append(f"the same file as the query, so no discovery: {some(copies)}")
-    scored = bool(label) and is_class
+    scored = bool(label) and has_names
     return Search(
         query=name, label=label or None, picture=picture, layer=layer, width=vectors.shape[1], distance=distance, n=others,
         results=tuple(found[:top]),

@@ -272,16 +272,17 @@ def _notes(
     networks: Sequence[NetworkScores],
 ) -> list[str]:
     notes = list(dict.fromkeys(note for index in indexes.values() for note in index.notes()))
-    if fresh < _FEWEST_QUERIES:
+    used = count - fresh
+    if used and fresh < _FEWEST_QUERIES:
         notes.append(
-            f"{count - fresh:,} of the {count:,} pictures were used to train a network that is scored here, so the scores are too "
-            "good; give other pictures"
+            f"{used:,} of the {count:,} pictures were used to train a network that is scored here, so the scores are too good; give "
+            "other pictures"
         )
-    elif fresh < count:
+    elif used:
         notes.append(
-            f"queries are {fresh:,} pictures that were not used for training; the other {count - fresh:,} are only found"
+            f"queries are {fresh:,} pictures that were not used for training; the other {used:,} are only found"
         )
-    if len(queries) < min(fresh, count):
+    if len(queries) == _MOST_QUERIES:
         notes.append(f"{len(queries):,} pictures, drawn by chance, are the queries")
     if any(item.group for item in dataset.items):
         notes.append("pictures of the query's own group are passed over, and intervals resample whole groups")
