@@ -19,7 +19,7 @@ from pellucid.evaluation.predict import as_image
 from pellucid.evaluation.text import printable, shorten
 from pellucid.explain.picture_map import PictureMap, look_of, name_places
 
-_CARDS = 4000  # pictures with a thumbnail and neighbors: they make the page large
+_CARDS = 6000  # pictures with a thumbnail and neighbors: they make the page large
 _CELL, _LARGE_CELL = 64, 128  # pixels of a thumbnail, at most; larger where they are few
 _FEW = 1000
 _LOSSLESS = 32  # pixels; up to here thumbnails are stored without loss, so that their pixels stay squares
@@ -31,7 +31,7 @@ _RANGE = 10_000  # whole numbers that positions are written as
 def render_map(found: PictureMap) -> str:
     """The page as the text of one self-contained HTML file."""
     wrong, n = found.wrong, len(found.index)
-    cards = _cards(wrong)
+    cards = _cards(found)
     classes = found.classes
     sheets, cell = _sheets(found, cards)
     near, _ = found.near.of(found.near.points[cards].numpy(), min(_NEAR, n - 1), apart=(cards, np.arange(n)))
@@ -54,7 +54,7 @@ def render_map(found: PictureMap) -> str:
     notes = list(found.notes)
     if len(cards) < n:
         notes.append(
-            f"{len(cards):,} of the {n:,} pictures have a thumbnail here: those with wrong answers first, others by chance"
+            f"{len(cards):,} of the {n:,} pictures have a thumbnail here: those with wrong answers, what is nearest to them, and others by chance"
         )
     lead = [f"{n:,} pictures as layer {found.layer} sees them: what lies close together looks alike to it."]
     if found.explained:
@@ -83,11 +83,22 @@ def render_map(found: PictureMap) -> str:
     )  # fmt: skip
 
 
-def _cards(wrong: np.ndarray) -> np.ndarray:
-    """Positions int (M,) of the pictures that get a thumbnail: wrongly answered ones first, then others by chance."""
-    order = np.random.default_rng(0).permutation(len(wrong))
-    order = order[np.argsort(~wrong[order], kind="stable")]
-    return np.sort(order[:_CARDS])
+def _cards(found: PictureMap) -> np.ndarray:
+    """Positions int (M,) of the pictures that get a thumbnail: wrongly answered ones, then their nearest, for half of what room is
+    left, then others by chance."""
+    wrong, n = found.wrong, len(found.index)
+    by_chance = np.random.default_rng(0).permutation(n)
+    bad = by_chance[wrong[by_chance]][:_CARDS]
+    nearest = np.zeros(0, np.int64)
+    if len(bad) and n > _CARDS:
+        near, _ = found.near.of(found.near.points[bad].numpy(), _NEAR, apart=(bad, np.arange(n)))
+        nearest = _first(near.T.ravel())[: (_CARDS - len(bad)) // 2]  # the nearest of all before the second nearest
+    return np.sort(_first(np.concatenate([bad, nearest, by_chance]))[:_CARDS])
+
+
+def _first(positions: np.ndarray) -> np.ndarray:
+    """Each of the positions int (N,) once, where it comes first."""
+    return positions[np.sort(np.unique(positions, return_index=True)[1])]
 
 
 def _sheets(found: PictureMap, cards: np.ndarray) -> tuple[list[str], int]:
@@ -191,9 +202,9 @@ button { font: inherit; color: var(--ink); background: var(--card); border: 1px 
 .near button span:last-child { max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .legend { border: 1px solid var(--line); border-radius: 8px; padding: 0.4rem 0.8rem 0.6rem; margin: 0 0 1rem; display: grid; gap: 0.15rem;
   max-height: 24rem; overflow-y: auto; }
-.legend .all { margin-top: 0.4rem; }
-.legend label { display: flex; gap: 0.4rem; align-items: center; font-size: 0.9rem; cursor: pointer; }
-.legend small { color: var(--faint); margin-left: auto; }
+.legend label { display: grid; grid-template-columns: auto 16px minmax(0, 1fr) auto; gap: 0.4rem; align-items: center; font-size: 0.9rem; cursor: pointer; }
+.legend .all { margin-top: 0.4rem; grid-template-columns: auto 1fr; }
+.legend small { color: var(--faint); white-space: nowrap; }
 .legend span { overflow-wrap: anywhere; }
 @media (max-width: 52rem) { .atlas { grid-template-columns: minmax(0, 1fr); } #map { height: 60vh; }
   .side { display: flex; flex-direction: column-reverse; gap: 1rem; } #panel { min-height: 0; } }
