@@ -182,7 +182,7 @@ next wrong answer, Escape lets go. A click holds a picture.</p></div>
 
 _CSS = """
 main { max-width: 84rem; }
-.atlas { display: grid; grid-template-columns: minmax(0, 1fr) 17rem; gap: 1rem 1.5rem; align-items: start; }
+.atlas { display: grid; grid-template-columns: minmax(0, 1fr) 19rem; gap: 1rem 1.5rem; align-items: start; }
 #map { width: 100%; height: min(78vh, 46rem); display: block; border: 1px solid var(--line); border-radius: 8px; touch-action: none;
   cursor: crosshair; }
 #map:focus-visible, button:focus-visible, input:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
