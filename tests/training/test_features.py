@@ -209,9 +209,9 @@ sys.path[:0] = {sys.path!r}
 resource.setrlimit(resource.RLIMIT_FSIZE, ({file.stat().st_size},) * 2)  # no file can grow any more
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 import numpy as np
-from pellucid.training.features import _Store
+from pellucid.data.feature_store import FeatureStore
 from pellucid.data.contract import PixelContract
-store = _Store("some", {CONTRACT!r}, "fp32")
+store = FeatureStore(["some", {CONTRACT!r}.to_dict(), "fp32"])
 store.add([f"new {{i}}" for i in range(500)], np.zeros(500, int), np.zeros((500, 512), np.float16))
 into = np.zeros((8, {network.num_features}), np.float16)
 print(store.find([f"picture {{i}}" for i in range(8)], np.zeros(8, int), into).sum(), (into != 0).any())

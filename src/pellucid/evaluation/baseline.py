@@ -88,7 +88,7 @@ def nearest_baselines(
         return {}
     num_classes = len(classifier.classes)
     of = f"the {NEIGHBORS} nearest of {len(known):,} training pictures"
-    kinds = {PIXELS: (f"{of} in plain pixels", _shrunk(known), _shrunk(pixels))}
+    kinds = {PIXELS: (f"{of} in plain pixels", shrunk(known), shrunk(pixels))}
     with contextlib.suppress(ShapeError):
         kinds[FEATURES] = (f"{of} in what the network sees", features(classifier, known), features(classifier, pixels))
     return {
@@ -133,7 +133,7 @@ def features(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
     return torch.cat(seen).numpy()
 
 
-def _shrunk(pixels: np.ndarray) -> np.ndarray:
+def shrunk(pixels: np.ndarray) -> np.ndarray:
     """float32 (N, K): pictures as rows of levels from -0.5 to 0.5, none larger than 32x32 pixels."""
     parts = []
     for part in np.array_split(pixels, -(-len(pixels) // 512)):

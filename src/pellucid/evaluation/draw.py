@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pellucid.errors import DataError
 from pellucid.evaluation.text import percent, printable
 
 _INK, _FAINT, _PAPER, _BAR = "#1b2430", "#5b6673", "#ffffff", "#a9cdea"
+_ACCENT, _SECOND = "#0072b2", "#d55e00"  # of Okabe and Ito
 _TINY = 256  # pixels; what is smaller is enlarged before anything is drawn
 _LARGEST = 2048  # pixels; an enlarged strip stops growing here
 
@@ -60,6 +62,49 @@ def draw_labels(picture: Image.Image, labels: Sequence[tuple[str, float | str]],
         room = inner - 3 * margin - font.getlength(share)
         draw.text((2 * margin, middle), _clip(label, font, room), fill=_INK, font=font, anchor="lm")
         draw.text((width - 2 * margin, middle), share, fill=_INK, font=font, anchor="rm")
+    return sheet
+
+
+@dataclass(frozen=True, eq=False)
+class Card:
+    """A picture with lines of text below it, the first one bold. `frame` draws a border around it: solid, dashed, or none."""
+
+    picture: Image.Image
+    lines: Sequence[str]
+    frame: str = ""
+
+
+def card_sheet(cards: Sequence[Card], *, columns: int = 8, side: int = 160, title: str = "") -> Image.Image:
+    """Cards in rows of `columns`, their pictures inside squares of about `side` pixels; small ones grow by a whole factor.
+
+    Returns RGB. Raises DataError when there is no card.
+    """
+    if not cards:
+        raise DataError("A sheet of pictures needs at least 1 card, but received 0. Pass one for each picture.")
+    sides = sorted(max(card.picture.size) for card in cards)
+    if (median := sides[len(sides) // 2]) < side:
+        side = median * round(side / median)
+    size = max(12, side // 12)
+    bold, plain, gap = _font(size, bold=True), _font(size, bold=False), max(12, side // 10)
+    line, top = round(1.35 * size), gap + (2 * size + gap // 2 if title else 0)
+    text = line * max(len(card.lines) for card in cards)
+    width, height = side + gap, side + text + 2 * gap
+    rows = -(-len(cards) // columns)
+    sheet = Image.new("RGB", (gap + min(columns, len(cards)) * width, top + rows * height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw.text((gap, gap), _clip(title, bold, sheet.width - 2 * gap), fill=_INK, font=bold)
+    for position, card in enumerate(cards):
+        left, upper = gap + position % columns * width, top + position // columns * height
+        small = fit(card.picture, side)
+        corner = left + (side - small.width) // 2, upper + (side - small.height) // 2
+        sheet.paste(small, corner)
+        if card.frame:
+            _frame(draw, corner, small.size, dashed=card.frame == "dashed")
+        for row, words in enumerate(card.lines):
+            font = plain if row else bold
+            place = (left, upper + side + gap // 2 + row * line)
+            draw.text(place, _clip(words, font, side), fill=_FAINT if row > 1 else _INK, font=font)
     return sheet
 
 
@@ -116,3 +161,17 @@ def _font(size: int, *, bold: bool) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings along: the same letters on every machine, nothing to download."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
+
+
+def _frame(draw: ImageDraw.ImageDraw, corner: tuple[int, int], size: tuple[int, int], *, dashed: bool) -> None:
+    """A border just outside a picture; dashes can be told from a line in grey, too."""
+    (left, top), right, bottom = (corner[0] - 4, corner[1] - 4), corner[0] + size[0] + 3, corner[1] + size[1] + 3
+    for (x0, y0), (x1, y1) in (
+        ((left, top), (right, top)), ((left, bottom), (right, bottom)), ((left, top), (left, bottom)), ((right, top), (right, bottom)),
+    ):  # fmt: skip
+        length, step = max(x1 - x0, y1 - y0), 10
+        for start in range(0, length, step):
+            end = min(start + (5 if dashed else step), length)
+            along = (x1 > x0, y1 > y0)
+            ends = [(x0 + d * along[0], y0 + d * along[1]) for d in (start, end)]
+            draw.line(ends, fill=_SECOND if dashed else _ACCENT, width=3)

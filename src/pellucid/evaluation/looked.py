@@ -121,6 +121,12 @@ def own_part(looked: Looked, split: str) -> tuple[Chosen, Pack]:
     return _without_bad(chosen, pack.records), pack
 
 
+def used_in_training(run: Run | str | Path) -> set[str]:
+    """SHA-256 of the files that had a part in a run's training: those of its training and its validation part."""
+    run = run if isinstance(run, Run) else Run(Path(run))
+    return {row["sha256"] for row in run.read_manifest() if row["status"] == USED and row["split"] != "test"}
+
+
 def right(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """bool (N,): whether the most probable of answers (N, K) is the class int (N,), or all labels, 0 and 1 (N, K), are right."""
     found = answers.argmax(1) == labels if labels.ndim == 1 else ((answers >= THRESHOLD) == (labels > 0.5)).all(1)

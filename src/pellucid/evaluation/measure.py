@@ -28,7 +28,7 @@ from pellucid.evaluation.folds import AnyScores, FoldsEvaluation
 from pellucid.evaluation.growth import LearningCurve
 from pellucid.evaluation.intervals import group_numbers
 from pellucid.evaluation.labels import evaluate_labels
-from pellucid.evaluation.looked import Looked, logits_of, look, own_part, refuse_series, right
+from pellucid.evaluation.looked import Looked, logits_of, look, own_part, refuse_series, right, used_in_training
 from pellucid.evaluation.metrics import evaluate_predictions
 from pellucid.evaluation.number import NumberEvaluation, evaluate_numbers
 from pellucid.evaluation.page import how_trained
@@ -239,7 +239,7 @@ def _logits_of_files(classifier: Classifier, folder: str, files: Sequence[Path])
 
 def _seen_in_training(run: Run, hashes: Sequence[str]) -> tuple[str, ...]:
     """What to tell when files that are measured on had a part in the training."""
-    used = {row["sha256"] for row in run.read_manifest() if row["status"] == USED and row["split"] != "test"}
+    used = used_in_training(run)
     count = sum(digest in used for digest in hashes)
     if not count:
         return ()

@@ -1,11 +1,12 @@
 """The shell of a report: one HTML page with its look, its sections, figures, tiles and cards of pictures.
 
-It carries everything inside, runs no script and fetches nothing (a content policy forbids it).
+It carries everything inside and fetches nothing; a content policy forbids it, and every script but the page's own, if it has one.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from io import BytesIO
@@ -24,10 +25,17 @@ _SMALL = 64  # pixels; up to here a picture is stored without loss, so that its 
 PictureOf = Callable[[int], Image.Image]
 
 
-def render_page(title: str, sections: Sequence[str], made: Mapping[str, str]) -> str:
-    """The page of the sections that are not empty, and of how everything was made."""
-    every = [*sections, section("How it was made", _made(made))]
-    return _PAGE.format(title=safe(title), css=_CSS, body="\n".join(filter(None, every)))
+def render_page(
+    title: str, sections: Sequence[str], made: Mapping[str, str], *, css: str = "", script: str = ""
+) -> str:
+    """The page of the sections that are not empty, and of how everything was made; `css` and `script` are its own."""
+    body = "\n".join(filter(None, [*sections, section("How it was made", _made(made))]))
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+        policy += f"; script-src 'sha256-{digest}'"
+        body += f"\n<script>{script}</script>"
+    return _PAGE.format(title=safe(title), css=_CSS + css, policy=policy, body=body)
 
 
 def verdict(sentences: Sequence[str], notes: Sequence[str], tiles: Sequence[tuple[str, str, str]]) -> str:
@@ -128,7 +136,7 @@ _PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+  content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>

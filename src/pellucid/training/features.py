@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
-import json
 import math
-import sqlite3
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
 from pellucid.data.contract import PixelContract
+from pellucid.data.feature_store import FeatureStore
 from pellucid.data.loader import Pictures
-from pellucid.data.scan import VERSION
 from pellucid.device import autocast, workers
 from pellucid.errors import ShapeError
-from pellucid.files import cache_folder
 from pellucid.model.fold import folded
 from pellucid.model.zoo import head_of
 from pellucid.training.loop import OnEvent
@@ -39,7 +34,6 @@ NO_PLAIN_HEAD = (
 _BATCH = {"cpu": 8}  # small on a processor: the maps of a batch stay in its cache
 _BATCH_ELSEWHERE = 128
 _KEEP_SECONDS = 2.0  # what was seen since is lost when the process is killed
-_ASKED_AT_ONCE = 500  # pictures
 _SAME = 1e-3  # relative difference that rounding of float32 may make
 
 
@@ -66,7 +60,7 @@ def look(
     """
     rows = pictures.indices
     values = np.zeros((len(rows), head_of(module)[1].in_features), np.float16)
-    with contextlib.closing(_Store(weights, contract, precision)) as store:
+    with contextlib.closing(FeatureStore([weights, contract.to_dict(), precision])) as store:
         done = store.find([contents[row] for row in rows], views, values)
         places: dict[tuple[str, int], int] = {}  # a picture that is there twice is looked at once
         first = np.array([
@@ -122,65 +116,3 @@ def _body(module: nn.Module, x: torch.Tensor, device: torch.device) -> nn.Module
         if logits.shape == plain.shape and (logits - plain).norm() <= _SAME * logits.norm():
             return body
     raise ShapeError(NO_PLAIN_HEAD)
-
-
-class _Store:
-    """Features by (picture, view) in one file of the cache. Where none can be kept, none are found, and nothing fails."""
-
-    def __init__(self, weights: str, contract: PixelContract, precision: str) -> None:
-        identity = json.dumps([VERSION, weights, contract.to_dict(), precision], sort_keys=True).encode()
-        self._file = cache_folder() / "features" / f"{hashlib.sha256(identity).hexdigest()[:32]}.sqlite"
-        self._db: sqlite3.Connection | None = None
-        with contextlib.suppress(OSError, sqlite3.DatabaseError):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._db = self._open()
-
-    def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._file, timeout=30)
-        try:
-            database.execute("PRAGMA page_size = 16384")  # six rows of 1,280 halves fill one
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS features (picture TEXT, view INT, halves BLOB, PRIMARY KEY (picture, view))"
-            )
-        except sqlite3.DatabaseError as error:
-            database.close()
-            if isinstance(error, sqlite3.OperationalError):  # full, locked or read-only
-                raise
-            self._file.unlink()  # damaged: it is only a cache
-            return self._open()
-        return database
-
-    def find(self, contents: Sequence[str], views: np.ndarray, into: np.ndarray) -> np.ndarray:
-        """Fills the known ones of float16 (N, width), and says which these are: bool (N,)."""
-        known = np.zeros(len(contents), bool)
-        asked: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for i, (content, view) in enumerate(zip(contents, views.tolist(), strict=True)):
-            asked[view][content].append(i)
-        try:
-            for view, rows in asked.items():
-                for content, halves in self._rows(view, list(rows)):
-                    if len(halves) == into[0].nbytes:
-                        into[rows[content]] = np.frombuffer(halves, np.float16)
-                        known[rows[content]] = True
-        except sqlite3.DatabaseError:  # damaged behind its first page
-            self.close()
-            self._file.unlink(missing_ok=True)
-            self._db = self._open()
-        return known
-
-    def _rows(self, view: int, contents: list[str]) -> Iterator[tuple[str, bytes]]:
-        for some in (contents[k : k + _ASKED_AT_ONCE] for k in range(0, len(contents), _ASKED_AT_ONCE)):
-            marks = ",".join("?" * len(some))
-            query = f"SELECT picture, halves FROM features WHERE view = ? AND picture IN ({marks})"
-            yield from self._db.execute(query, (view, *some)) if self._db else ()
-
-    def add(self, contents: Sequence[str], views: np.ndarray, values: np.ndarray) -> None:
-        """Keeps features for later, all of them or, when the disk is full, none."""
-        if self._db:
-            rows = [(c, v, x.tobytes()) for c, v, x in zip(contents, views.tolist(), values, strict=True)]
-            with contextlib.suppress(sqlite3.DatabaseError), self._db:
-                self._db.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
-
-    def close(self) -> None:
-        if self._db:
-            self._db.close()
