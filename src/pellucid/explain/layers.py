@@ -34,10 +34,16 @@ class Passed:
 
 
 def passes(
-    classifier: Classifier, x: torch.Tensor, keep: Callable[[str], bool] = lambda name: True
+    classifier: Classifier,
+    x: torch.Tensor,
+    keep: Callable[[str], bool] = lambda name: True,
+    *,
+    reduce: Callable[[nn.Module, torch.Tensor], torch.Tensor | None] | None = None,
 ) -> dict[str, Passed]:
     """The calls of the layers whose name is to be kept, in the order in which they end, for float32 `x` (N, C, H, W) as
     `contract.tensor` gives it. In evaluation mode, without gradients; a layer that works in place changes nothing here.
+
+    With `reduce` no inputs are kept, and of an output what `reduce` makes of it; nothing where that is None.
     """
     names = {module: name for name, module in classifier.module.named_modules() if name}
     begun: Counter[str] = Counter()
@@ -48,13 +54,16 @@ def passes(
         base = names[module]
         begun[base] += 1
         name = base if begun[base] == 1 else f"{base}#{begun[base]}"
-        given.append((name, _copies(inputs) if keep(name) else ()))
+        given.append((name, _copies(inputs) if keep(name) and reduce is None else ()))
 
     def leave(module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
         name, inputs = given.pop()
-        outputs = _copies(output if isinstance(output, (tuple, list)) else (output,)) if keep(name) else ()
-        if outputs:
-            found[name] = Passed(name, module, inputs, outputs[0])
+        outputs = output if isinstance(output, (tuple, list)) else (output,)
+        tensor = next((o for o in outputs if isinstance(o, torch.Tensor)), None) if keep(name) else None
+        if tensor is not None:
+            kept = _copies((tensor,))[0] if reduce is None else reduce(module, tensor)
+            if kept is not None:
+                found[name] = Passed(name, module, inputs, kept)
 
     hooks = [
         hook(f) for m in names for hook, f in ((m.register_forward_pre_hook, enter), (m.register_forward_hook, leave))
