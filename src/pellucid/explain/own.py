@@ -40,9 +40,10 @@ class OwnPictures:
         return len(self.names)
 
     def __str__(self) -> str:
+        name = shown(Path(self.source).name)
         if len(self) == self.total:
-            return f"{self.total:,} pictures of {shown(self.source)}"
-        return f"{len(self):,} of {self.total:,} pictures of {shown(self.source)}, drawn at random"
+            return f"{self.total:,} pictures of {name}"
+        return f"{len(self):,} of {self.total:,} pictures of {name}, drawn at random"
 
     def pixels(self, index: int, contract: PixelContract) -> np.ndarray:
         """uint8 (H, W, C) as a network takes it. Raises PictureError."""
