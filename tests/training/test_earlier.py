@@ -12,20 +12,19 @@ from pellucid.training.earlier import classifier_at, points_of
 from pellucid.training.pipeline import train
 
 
-@pytest.mark.parametrize("model", ["conv8 bn relu pool dense16 relu", "fastnet-16-32"])
-def test_initial_is_what_the_training_began_with(model, digits, tmp_path):
-    """A training that learns next to nothing ends where it began."""
+def test_initial_is_what_the_training_began_with(tmp_path):
+    """A training that learns next to nothing ends where it began, the whitened filters included; another seed began elsewhere."""
     run = train(
-        "digits", out=tmp_path / "run", model=model, epochs=1, learning_rate=1e-12, optimizer="sgd", weight_decay=0.0, augment="none",
-        device="cpu", seed=5,
+        "digits", out=tmp_path / "run", model="fastnet-16-32", epochs=1, learning_rate=1e-12, optimizer="sgd", weight_decay=0.0,
+        augment="none", device="cpu", seed=5,
     )  # fmt: skip
-    began, ended = classifier_at(run, "initial"), load(run.path)
-    weights = dict(ended.module.named_parameters())
-    for name, weight in began.module.named_parameters():
-        assert torch.allclose(weight, weights[name], atol=1e-6), name
-    other = train("digits", out=tmp_path / "other", model=model, epochs=1, device="cpu", seed=6)
-    name = next(n for n, w in began.module.named_parameters() if w.ndim > 1 and (model[0] == "c" or "head" in n))
-    assert not torch.allclose(weights[name], classifier_at(other, "initial").module.get_parameter(name), atol=1e-3)
+    ended = dict(load(run.path).module.named_parameters())
+    for name, weight in classifier_at(run, "initial").module.named_parameters():
+        assert torch.allclose(weight, ended[name], atol=1e-6), name
+    config = run.read()["config"]
+    run.update(config=config | {"train": config["train"] | {"seed": 6}})
+    head = classifier_at(run, "initial").module.get_parameter("head.weight")
+    assert not torch.allclose(head, ended["head.weight"], atol=1e-3)
 
 
 def test_checkpoints_are_opened_by_their_names(tmp_path):
