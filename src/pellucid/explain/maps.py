@@ -205,8 +205,8 @@ def picture_for(classifier: Classifier, picture: str | Path) -> np.ndarray:
         return classifier.pixels(picture)
     except PictureError as error:
         raise DataError(
-            f"'{shown(str(picture))}' cannot be shown to this network ({classifier.contract}): {error.reason}. "
-            "Give a picture like those that it was trained on."
+            f"'{shown(str(picture))}' cannot be shown to this network: {error.reason}. Expected a picture that can become "
+            f"{classifier.contract}."
         ) from error
 
 

@@ -27,6 +27,10 @@ def classifier_at(run: Run | str | Path, point: str) -> Classifier:
     their average. Raises UnknownNameError, RunError for a damaged checkpoint.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
+    if not (run.path / "run.json").exists():
+        raise RunError(
+            f"'{run}' is no run folder, so that it has no earlier state to be held against. Give a folder that pellucid train made."
+        )
     finished, known = load(run.path), points_of(run)
     if point not in known:
         raise UnknownNameError(
