@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pellucid.errors import DataError
-from pellucid.evaluation.draw import _BAR, draw_labels, fit, grid_sheet
+from pellucid.evaluation.draw import _BAR, Tile, TileRow, draw_labels, fit, grid_sheet, tile_sheet
 
 BAR = np.array([int(_BAR[i : i + 2], 16) for i in (1, 3, 5)])
 
@@ -125,3 +125,29 @@ def test_a_long_name_does_not_run_into_the_pictures():
 def test_no_row_is_refused():
     with pytest.raises(DataError, match="received 0"):
         grid_sheet([])
+
+
+def test_a_tile_sheet_holds_every_picture_as_it_is_and_breaks_rows():
+    tiles = [Tile(noise(30 + 10 * (i % 2), 20, i), f"tile {i}", "0.5", framed=i == 2) for i in range(7)]
+    tiles.append(Tile(noise(30, 20, 8), "two", second=noise(30, 20, 9)))
+    sheet = np.asarray(
+        tile_sheet("A title", ["a line"], [TileRow(tiles[:5], "first", ["more"]), TileRow(tiles[5:])], columns=3)
+    )
+    found = {}
+    for i, picture in enumerate([*(tile.picture for tile in tiles), tiles[-1].second]):
+        wanted = np.asarray(picture)
+        height, width = wanted.shape[:2]
+        found[i] = [
+            (int(y), int(x)) for y, x in np.argwhere((sheet == wanted[0, 0]).all(2))
+            if np.array_equal(sheet[y : y + height, x : x + width], wanted)
+        ]  # fmt: skip
+        assert len(found[i]) == 1, f"tile {i}"
+    rows = [found[i][0][0] for i in range(8)]
+    assert rows[0] == rows[1] == rows[2] < rows[3] == rows[4] < rows[5] == rows[6] == rows[7]
+    assert found[3][0][1] == found[0][0][1] == found[5][0][1]
+    assert found[8][0] == (rows[7], found[7][0][1] + 34)
+
+
+def test_a_white_picture_can_be_told_from_the_paper():
+    sheet = np.asarray(tile_sheet("", [], [TileRow([Tile(Image.new("RGB", (30, 20), "white"))])], columns=1))
+    assert (sheet < 250).any()

@@ -16,6 +16,8 @@ from pellucid.evaluation.text import percent, printable
 
 _INK, _FAINT, _PAPER, _BAR = "#1b2430", "#5b6673", "#ffffff", "#a9cdea"
 _ACCENT, _SECOND = "#0072b2", "#d55e00"  # of Okabe and Ito
+_EDGE = "#d3d9e0"  # around tiles, which may be as white as the paper
+_BETWEEN = 4  # pixels between the two pictures of a tile
 _TINY = 256  # pixels; what is smaller is enlarged before anything is drawn
 _LARGEST = 2048  # pixels; an enlarged strip stops growing here
 
@@ -139,6 +141,107 @@ def grid_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, cell: int =
             corner = left + column * step + (cell - small.width) // 2, top + (cell - small.height) // 2
             sheet.paste(small, corner)
     return sheet
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A picture at its final size, or two of one size side by side; below it what it is and, flush right, a figure. A frame in
+    bold tells it from its neighbors."""
+
+    picture: Image.Image
+    caption: str = ""
+    figure: str = ""
+    framed: bool = False
+    second: Image.Image | None = None
+
+    @property
+    def width(self) -> int:
+        return self.picture.width + (self.second.width + _BETWEEN if self.second else 0)
+
+
+@dataclass(frozen=True, eq=False)
+class TileRow:
+    """Tiles that belong together, with what stands to their left: a title in bold and lines of text."""
+
+    tiles: Sequence[Tile]
+    title: str = ""
+    lines: Sequence[str] = ()
+
+
+def tile_sheet(
+    title: str,
+    lines: Sequence[str],
+    rows: Sequence[TileRow],
+    *,
+    columns: int,
+    beside: Image.Image | None = None,
+    scale: tuple[Image.Image, Sequence[str]] | None = None,
+) -> Image.Image:
+    """A contact sheet of pictures that are drawn as they are: `title` and `lines` on top, a row below the other, broken after
+    `columns` tiles. `beside` is a picture to the left of the title; `scale` a strip of colors with the texts that stand below
+    its left end, middle and right end. Returns RGB.
+    """
+    margin, gap, band = 16, 8, 18 if any(t.caption or t.figure for row in rows for t in row.tiles) else 0
+    bold, plain, small = _font(13, bold=True), _font(12, bold=False), _font(11, bold=False)
+    texts = [(bold, row.title) for row in rows] + [(small, line) for row in rows for line in row.lines]
+    left = min(220, math.ceil(max(font.getlength(printable(text)) for font, text in texts)))
+    left += 2 * gap if left else 0
+    cell = max(tile.width for row in rows for tile in row.tiles)
+    across = min(columns, max(len(row.tiles) for row in rows))
+    indent = margin + (beside.width + 2 * gap if beside else 0)
+    heading = max([_font(16, bold=True).getlength(title), *(plain.getlength(line) for line in lines)])
+    width = max(2 * margin + left + across * (cell + gap) - gap, math.ceil(indent + heading + margin))
+    top = 26 + 18 * len(lines) + (36 if scale else 0)
+    header = margin + max(top, beside.height if beside else 0) + margin
+    broken = [[row.tiles[i : i + across] for i in range(0, len(row.tiles), across)] for row in rows]
+    highest = [[max(tile.picture.height for tile in some) + band + gap for some in parts] for parts in broken]
+    least = [0 if not left else 20 + 15 * len(row.lines) + gap for row in rows]
+    heights = [max(sum(parts), fewest) for parts, fewest in zip(highest, least, strict=True)]
+    sheet = Image.new("RGB", (width, header + sum(heights) + margin - gap), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    if beside:
+        sheet.paste(beside, (margin, margin))
+    draw.text((indent, margin), title, fill=_INK, font=_font(16, bold=True))
+    for k, line in enumerate(lines):
+        draw.text((indent, margin + 26 + 18 * k), line, fill=_FAINT, font=plain)
+    if scale:
+        _draw_scale(sheet, scale, (indent, margin + 30 + 18 * len(lines)), small)
+    y = header
+    for row, parts, tall, height in zip(rows, broken, highest, heights, strict=True):
+        draw.text((margin, y), _clip(row.title, bold, left - gap), fill=_INK, font=bold)
+        for k, line in enumerate(row.lines):
+            draw.text((margin, y + 20 + 15 * k), _clip(line, small, left - gap), fill=_FAINT, font=small)
+        line_top = y
+        for some, step in zip(parts, tall, strict=True):
+            for column, tile in enumerate(some):
+                _draw_tile(sheet, tile, (margin + left + column * (cell + gap), line_top), small)
+            line_top += step
+        y += height
+    return sheet
+
+
+def _draw_tile(sheet: Image.Image, tile: Tile, corner: tuple[int, int], font: ImageFont.FreeTypeFont) -> None:
+    draw, (x, y), height = ImageDraw.Draw(sheet), corner, tile.picture.height
+    lefts = [(tile.picture, x)] + ([(tile.second, x + tile.picture.width + _BETWEEN)] if tile.second else [])
+    for picture, left in lefts:
+        sheet.paste(picture, (left, y))
+        draw.rectangle((left - 1, y - 1, left + picture.width, y + picture.height), outline=_EDGE)
+    if tile.framed:
+        draw.rectangle((x - 3, y - 3, x + tile.width + 2, y + height + 2), outline=_INK, width=2)
+    below = y + height + 3
+    room = tile.width - (font.getlength(tile.figure) + 6 if tile.figure else 0)
+    draw.text((x, below), _clip(tile.caption, font, room), fill=_INK, font=font)
+    draw.text((x + tile.width, below), tile.figure, fill=_FAINT, font=font, anchor="ra")
+
+
+def _draw_scale(
+    sheet: Image.Image, scale: tuple[Image.Image, Sequence[str]], corner: tuple[int, int], font: ImageFont.FreeTypeFont
+) -> None:
+    draw, (x, y), (strip, texts) = ImageDraw.Draw(sheet), corner, scale
+    sheet.paste(strip, corner)
+    draw.rectangle((x - 1, y - 1, x + strip.width, y + strip.height), outline=_FAINT)
+    for text, share, anchor in zip(texts, (0, 0.5, 1), ("la", "ma", "ra"), strict=True):
+        draw.text((x + share * strip.width, y + strip.height + 3), text, fill=_FAINT, font=font, anchor=anchor)
 
 
 def _enlarge(picture: Image.Image, factor: int) -> Image.Image:

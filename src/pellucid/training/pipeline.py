@@ -172,22 +172,35 @@ def resume(
 
 def _go_on(prepared: Prepared, run: Run, on_event: OnEvent | None, started: float) -> None:
     """One training from its newest checkpoint on."""
-    content, dataset = run.read(), prepared.dataset
+    content = run.read()
     checkpoint = newest_checkpoint(run.path / "checkpoints")
     run.rewind_events(checkpoint.numbers["step"] if checkpoint else 0)
     tell = _observer(run, on_event)
-    contract = PixelContract.from_dict(content["contract"])
+    work = _work_again(prepared, content, run, tell, started)
+    tell({"event": "resumed", "step": checkpoint.numbers["step"] if checkpoint else 0})
+    recipe = content["recipe"] and Recipe.from_dict(content["recipe"])
+    fit_and_save(
+        work, recipe, checkpoint=checkpoint, seconds_before=content.get("seconds", 0.0), looked_at=content.get("looked_at")
+    )  # fmt: skip
+
+
+def work_of(run: Run) -> Work:
+    """What the training of a run was given, put together again from its folder and its pictures. Raises RunError."""
+    content = run.read()
+    if "contract" not in content:
+        raise RunError(f"'{run}' ended before its training began. Start it again.")
+    return _work_again(prepare_again(content, None), content, run, lambda event: None, time.monotonic())
+
+
+def _work_again(prepared: Prepared, content: Mapping[str, Any], run: Run, tell: OnEvent, started: float) -> Work:
+    dataset, contract = prepared.dataset, PixelContract.from_dict(content["contract"])
     pack = _packed(dataset, contract, tell)
     manifest = restore_manifest(run.read_manifest(), dataset, pack.records)
     task = Task(**content.get("task", {}))
-    recipe = content["recipe"] and Recipe.from_dict(content["recipe"])
-    tell({"event": "resumed", "step": checkpoint.numbers["step"] if checkpoint else 0})
-    work = Work(  # no limit: the number of steps stays the one that was planned
+    return Work(  # no limit: the number of steps stays the one that was planned
         dataset, task, pack.contents, _pictures(dataset, task, pack.pixels, manifest), contract,
-        Architecture(**content["architecture"]), prepared.pretrained, prepared.train_config, prepared.device, run, tell, started, None, prepared.model_config.freeze,
-    )  # fmt: skip
-    fit_and_save(
-        work, recipe, checkpoint=checkpoint, seconds_before=content.get("seconds", 0.0), looked_at=content.get("looked_at")
+        Architecture(**content["architecture"]), prepared.pretrained, prepared.train_config, prepared.device, run, tell, started,
+        None, prepared.model_config.freeze,
     )  # fmt: skip
 
 
