@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+import torchinfo
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from pellucid.errors import ShapeError
 from pellucid.model.layer import Layer
 from pellucid.model.residual import Residual
 from pellucid.model.spec import Spec, build_spec, parse_spec
-from pellucid.model.summary import num_parameters, summarize
+from pellucid.model.summary import fields, num_parameters, summarize
 
 TEACHING = "conv16 relu pool conv32 relu pool conv64 relu pool dense64 relu"
 
@@ -198,6 +199,60 @@ def test_the_head_sees_what_reaches_the_last_map_without_the_lost_edge(layers, e
     picture = (60 + extra[0], 60 + extra[1])
     network = build_spec(Spec(tuple(layers)), input_shape=(1, *picture), num_classes=2)
     assert last_row(network, picture).receptive_field == seen_by_the_center(network, picture)
+
+
+@given(st.lists(st.one_of(padded, pools), min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_each_field_lies_where_the_gradient_is_not_zero(layers):
+    network = build_spec(Spec(tuple(layers)), input_shape=(1, 150, 150), num_classes=2)[: len(layers)].double()
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 1 / parameter[0].numel())
+    x = torch.ones(1, 1, 150, 150, dtype=torch.float64, requires_grad=True)
+    y = network(x)
+    at = (0, 0, y.shape[2] // 2, y.shape[3] // 3)
+    y[at].backward()
+    rows, columns = (x.grad[0, 0].sum(axis).nonzero().flatten().tolist() for axis in (1, 0))
+    found = list(fields(network, (1, 150, 150)).values())[-1].box(at)
+    clipped = [(max(first, 0), min(last, 149)) for first, last in found]
+    assert clipped == [(rows[0], rows[-1]), (columns[0], columns[-1])]
+    row = last_row(network, (150, 150))
+    middle = [start + i * jump for start, i, jump in zip(row.center, at[2:], row.jump, strict=True)]
+    assert middle == [(first + last) / 2 for first, last in found]
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Sequential(nn.ZeroPad2d((2, 0, 1, 0)), nn.Conv2d(1, 1, 3, stride=2)),
+        nn.Sequential(nn.Conv2d(1, 1, 3, stride=2, padding=1, padding_mode="reflect"), nn.AvgPool2d(2)),
+        nn.Sequential(nn.Conv2d(1, 2, 3, stride=4), nn.Flatten(2), nn.Unflatten(2, (9, 9))),
+    ],
+)
+def test_fields_lie_right_after_pads_and_views(network):
+    network = network.double()
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.1)
+    x = torch.ones(1, 1, 38, 38, dtype=torch.float64, requires_grad=True)
+    y = network(x)
+    y[0, 0, 3, 4].backward()
+    rows, columns = (x.grad[0, 0].sum(axis).nonzero().flatten().tolist() for axis in (1, 0))
+    found = list(fields(network, (1, 38, 38)).values())[-1].box((0, 0, 3, 4))
+    assert found == ((rows[0], rows[-1]), (columns[0], columns[-1]))
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18", "mobilenet_v2"])
+def test_memory_is_that_of_torchinfo(name):
+    """torchinfo counts the outputs of layers that have parameters, twice: for the values and for their gradients.
+
+    It leaves out parameters of a module with children, like the norms of timm, so these networks are torchvision's.
+    """
+    network = getattr(torchvision.models, name)(num_classes=10).eval()
+    summary = summarize(network, (3, 64, 64))
+    peer = torchinfo.summary(network, (1, 3, 64, 64), verbose=0)
+    assert 4 * summary.parameters == peer.total_param_bytes
+    counted = [row.activation_bytes for row in summary.layers if row.parameters]
+    assert 2 * sum(counted) == peer.total_output_bytes
+    assert summary.activation_bytes > sum(counted)
 
 
 class Shortcut(nn.Module):
@@ -419,11 +474,18 @@ def test_the_table_as_json_and_as_text():
         "output": [32, 13, 13],
         "parameters": 4_640,
         "macs": 778_752,  # 32 x 16 x 9 weights at 13 x 13 positions
-        "receptive_field": [8, 8],
+        "receptive_field": [8, 8],  # conv 3, pool 2 and conv 3 over pooled pixels: 3 + 1 + 2·2
+        "jump": [2, 2],
+        "center": [3.5, 3.5],
+        "parameter_bytes": 4 * 4_640,
+        "activation_bytes": 4 * 32 * 13 * 13,
     }
+    assert data["parameter_bytes"] == 4 * 40_682
+    assert data["activation_bytes"] == sum(row["activation_bytes"] for row in data["layers"])
     lines = str(summary).splitlines()
     assert lines[0] == "input 3x32x32"
-    assert lines[2].split() == ["layer", "kind", "output", "parameters", "MACs", "sees"]
-    assert lines[7].split() == ["conv2", "Conv2d", "32x13x13", "4,640", "778,752", "8x8"]
-    assert lines[-1].split() == ["total", "40,682", "1,479,488"]
-    assert {line.index(",") for line in lines if "," in line} >= {lines[-1].index(",")}
+    assert lines[2].split() == ["layer", "kind", "output", "parameters", "MACs", "memory", "sees", "jump", "center"]
+    row = ["conv2", "Conv2d", "32x13x13", "4,640", "778,752", "21.6", "kB", "8x8", "2x2", "3.5x3.5"]
+    assert lines[7].split() == row
+    assert lines[-3].split()[:3] == ["total", "40,682", "1,479,488"]
+    assert {line.index(",") for line in lines if "," in line} >= {lines[-3].index(",")}

@@ -1,10 +1,11 @@
 """How one torch operation carries the receptive field on: the window of the picture that each value can see.
 
 A tensor's `Field` holds the sides of that window and, for each dimension of the tensor, the positions that
-lie along it, as factors that survive flattening, unflattening and permuting. A kernel widens the window by
-its reach, a sum over positions by the reach of all of them. The sizes are the theoretical ones: padding is
-counted as picture, branches that meet are taken as centered on each other, and the statistics of a
-normalization are left out. An operation that is not listed here is taken to see everything.
+lie along it, as factors that survive flattening, unflattening and permuting, and where the window of the first
+position has its center. A kernel widens the window by its reach, a sum over positions by the reach of all of
+them. The sizes are the theoretical ones: padding is counted as picture, branches that meet are taken as centered
+on the one that sees most, and the statistics of a normalization are left out. An operation that is not listed
+here is taken to see everything.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 import torch
@@ -44,11 +46,15 @@ Dim = tuple[Factor, ...]
 
 @dataclass(frozen=True)
 class Field:
-    """What each value of a tensor sees. Along an axis in `whole`, all see the same: everything there was."""
+    """What each value of a tensor sees. Along an axis in `whole`, all see the same: everything there was.
+
+    `center` is the middle of the window of the first position, in pixels from the middle of the first pixel.
+    """
 
     window: tuple[int, int]
     dims: tuple[Dim, ...]
     whole: frozenset[int] = frozenset()
+    center: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0))
 
     @classmethod
     def of_picture(cls, shape: Sequence[int]) -> Field:
@@ -61,20 +67,37 @@ class Field:
         height, width = (min(self.window[i], picture[i]) if i in self.whole else self.window[i] for i in (0, 1))
         return height, width
 
-    def widened(self, axis: int, window: int) -> Field:
-        """The same values after an operation that gave them this window; a whole axis stays as it is."""
+    @property
+    def jump(self) -> tuple[int, int] | None:
+        """Pixels from one window to the next, down and across; None where there are no positions along both."""
+        steps = [[f.jump for dim in self.dims for f in dim if f.axis == axis] for axis in (0, 1)]
+        return (min(steps[0]), min(steps[1])) if all(steps) else None
+
+    def box(self, index: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """First and last row, first and last column that the value at `index` of the tensor sees, even beyond the border."""
+        middle = list(self.center)
+        for position, dim in zip(index, self.dims, strict=True):
+            for factor in reversed(dim):
+                position, step = divmod(position, factor.size)
+                if factor.axis is not None and factor.axis not in self.whole:
+                    middle[factor.axis] += step * factor.jump
+        first = [math.ceil(middle[i] - Fraction(self.window[i] - 1, 2)) for i in (0, 1)]
+        return (first[0], first[0] + self.window[0] - 1), (first[1], first[1] + self.window[1] - 1)
+
+    def widened(self, axis: int, window: int, shift: Fraction | int = 0) -> Field:
+        """The same values after an operation that gave them this window, its center `shift` pixels further; a whole axis
+        stays as it is."""
         if axis in self.whole:
             return self
-        return replace(self, window=(window, self.window[1]) if axis == 0 else (self.window[0], window))
+        windows, center = list(self.window), list(self.center)
+        windows[axis], center[axis] = window, center[axis] + shift
+        return replace(self, window=(windows[0], windows[1]), center=(center[0], center[1]))
 
     def joined(self, other: Field) -> Field:
         """These values after they also took in values of `other`."""
-        whole = self.whole | other.whole
-        height, width = (
-            max(field.window[axis] for field in (self, other) if axis in field.whole or axis not in whole)
-            for axis in (0, 1)
-        )
-        return replace(self, window=(height, width), whole=whole)
+        both = [max((self, other), key=lambda field: (axis in field.whole, field.window[axis])) for axis in (0, 1)]
+        window, center = ((both[0].window[0], both[1].window[1]), (both[0].center[0], both[1].center[1]))
+        return replace(self, window=window, center=center, whole=self.whole | other.whole)
 
     def with_dim(self, index: int, dim: Dim) -> Field:
         """The same values with other positions along one dimension."""
@@ -130,7 +153,24 @@ def _elementwise(call: Call) -> Field:
     for i, size in enumerate(call.output, start=-rank):
         candidates = [field.dims[i] for field in fields if -i <= len(field.dims)]
         dims.append(_resized(max(candidates, key=_spread, default=()), size))
-    return Field((1, 1), tuple(dims))
+    return replace(reduce(Field.joined, fields), dims=tuple(dims))
+
+
+def _pad(call: Call) -> Field:
+    """Positions in front of the first: pairs (before, behind), those of the last dimension first."""
+    field = _elementwise(call)
+    amounts = call.arguments.get("pad") or call["padding"]
+    for i, before in enumerate(amounts[::2], start=1):
+        field = _moved(field, len(call.output) - i, -before)
+    return field
+
+
+def _moved(field: Field, index: int, steps: int) -> Field:
+    """The values begin `steps` positions later along one dimension."""
+    for factor in field.dims[index]:
+        if factor.axis is not None and len(field.dims[index]) == 1:
+            field = field.widened(factor.axis, field.window[factor.axis], steps * factor.jump)
+    return field
 
 
 def _convolution(call: Call) -> Field | None:
@@ -138,7 +178,8 @@ def _convolution(call: Call) -> Field | None:
         return None
     field = _sum_over(call.first, (1,), keepdim=True).with_dim(1, _plain(call.output[1]))
     for i, kernel in enumerate(call["weight"].shape[2:]):
-        field = _slide(field, 2 + i, call.output[2 + i], kernel, call["stride"][i], call["dilation"][i])
+        stride, dilation, padding = (call[name][i] for name in ("stride", "dilation", "padding"))
+        field = _slide(field, 2 + i, call.output[2 + i], kernel, stride, dilation, padding)
     return field
 
 
@@ -147,7 +188,7 @@ def _pool(call: Call) -> Field:
     for i, kernel in enumerate(call["kernel_size"], start=rank - 2):
         stride = call["stride"][i - rank + 2] if call["stride"] else kernel
         dilation = call.arguments.get("dilation", (1, 1))[i - rank + 2]
-        field = _slide(field, i, call.output[i], kernel, stride, dilation)
+        field = _slide(field, i, call.output[i], kernel, stride, dilation, call["padding"][i - rank + 2])
     return field
 
 
@@ -166,7 +207,9 @@ def _resample(kernel: int | None) -> Callable[[Call], Field]:
     return rule
 
 
-def _slide(field: Field, index: int, size: int, kernel: int, stride: int | Fraction, dilation: int = 1) -> Field:
+def _slide(
+    field: Field, index: int, size: int, kernel: int, stride: int | Fraction, dilation: int = 1, padding: int = 0
+) -> Field:
     """A kernel moves along one dimension, which then has `size` positions."""
     positions = [factor for factor in field.dims[index] if factor.size > 1] or field.dims[index][:1]
     axis = positions[0].axis if len(positions) == 1 else None
@@ -175,7 +218,8 @@ def _slide(field: Field, index: int, size: int, kernel: int, stride: int | Fract
     factor = positions[0]
     window = ReceptiveField(field.window[axis], factor.jump).through(kernel, dilation=dilation).size
     slid = Factor(axis, size, math.ceil(factor.jump * stride))
-    field = field.widened(axis, window).with_dim(index, (slid,))
+    middle = Fraction(effective_kernel(kernel, dilation) - 1, 2) - padding
+    field = field.widened(axis, window, middle * factor.jump).with_dim(index, (slid,))
     if size == 1 and effective_kernel(kernel, dilation) >= factor.size and not _has(field, axis):
         field = replace(field, whole=field.whole | {axis})
     return field
@@ -198,7 +242,7 @@ def _sum_over(field: Field, gone: tuple[int, ...], keepdim: bool) -> Field:
     for factor in (factor for i in gone for factor in field.dims[i]):
         axis = factor.axis
         if axis is not None:
-            reduced = reduced.widened(axis, reduced.window[axis] + factor.reach)
+            reduced = reduced.widened(axis, reduced.window[axis] + factor.reach, Fraction(factor.reach, 2))
     summed = {factor.axis for i in gone for factor in field.dims[i]}
     whole = {axis for axis in (0, 1) if axis in summed and not _has(reduced, axis)}
     return replace(reduced, whole=field.whole | whole)
@@ -210,7 +254,7 @@ def _softmax(call: Call) -> Field:
     field = call.first
     summed = _sum_over(field, (call["dim"] % len(call.output),), keepdim=True)
     for axis in summed.whole:
-        field = field.widened(axis, summed.window[axis])
+        field = field.widened(axis, summed.window[axis], summed.center[axis] - field.center[axis])
     return replace(field, whole=summed.whole)
 
 
@@ -281,7 +325,8 @@ def _permute(call: Call) -> Field:
 def _pick(call: Call) -> Field:
     """One index of a dimension, which disappears."""
     gone = call["dim"] % call.tensors[0].dim()
-    return replace(call.first, dims=(*call.first.dims[:gone], *call.first.dims[gone + 1 :]))
+    field = _moved(call.first, gone, call.arguments.get("index", 0))
+    return replace(field, dims=(*field.dims[:gone], *field.dims[gone + 1 :]))
 
 
 def _stack(call: Call) -> Field:
@@ -292,11 +337,12 @@ def _stack(call: Call) -> Field:
 
 def _slice(call: Call) -> Field:
     """A stride is taken as a window of its size: the pixels between are mostly fetched by a second slice."""
-    step = call["step"]
+    step, index = call["step"], call["dim"] % len(call.output)
+    start = call["start"] or 0
+    field = _moved(call.first, index, start if start >= 0 else start + call.tensors[0].shape[index])
     if step == 1:
-        return _elementwise(call)
-    index = call["dim"] % len(call.output)
-    return _slide(call.first, index, call.output[index], step, step)
+        return field.with_dim(index, _resized(field.dims[index], call.output[index]))
+    return _slide(field, index, call.output[index], step, step)
 
 
 def _everything(shape: tuple[int, ...]) -> Field:
@@ -343,7 +389,7 @@ _RULES: dict[Any, Callable[[Call], Field | None]] = {
     **dict.fromkeys((aten.view, aten._unsafe_view, aten.unsqueeze, aten.squeeze), _view),
     **dict.fromkeys((aten.permute, aten.transpose, aten.t), _permute),
     **dict.fromkeys((aten.cat, aten.split, aten.split_with_sizes, aten.expand), _elementwise),
-    **dict.fromkeys((aten.constant_pad_nd, aten.reflection_pad2d, aten.replication_pad2d), _elementwise),
+    **dict.fromkeys((aten.constant_pad_nd, aten.reflection_pad2d, aten.replication_pad2d), _pad),
     **dict.fromkeys((aten.select, aten.unbind), _pick),
     aten.slice: _slice,
     aten.stack: _stack,

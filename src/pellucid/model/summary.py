@@ -1,4 +1,4 @@
-"""The layer table of any torch module: output sizes, parameters, multiply-accumulates, receptive fields.
+"""The layer table of any torch module: output sizes, parameters, multiply-accumulates, memory, receptive fields.
 
 A copy of the module runs once on the meta device, where tensors have shapes but no values: no weight is
 copied, no number is computed, and a network of any size takes a moment. Every torch operation is seen on its
@@ -8,8 +8,10 @@ way; what it costs goes to the layer that called it.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -23,6 +25,8 @@ from pellucid.errors import ShapeError
 from pellucid.model.receptive import Call, Field, carry
 from pellucid.model.table import ruled
 
+_BYTES = 4  # of a 32-bit number
+
 
 @dataclass(frozen=True)
 class LayerRow:
@@ -30,7 +34,8 @@ class LayerRow:
 
     `receptive_field` is the (height, width) in pixels that one output value sees, even beyond the picture's
     border, or no more than the picture after a global operation; None where the output does not depend on the
-    picture. `macs` count one picture.
+    picture. The field of the first value has its `center` so many pixels below and right of the middle of the first
+    pixel, the next ones lie `jump` pixels apart; None where the output has no rows and columns. `macs` count one picture.
     """
 
     name: str
@@ -40,10 +45,18 @@ class LayerRow:
     parameters: int
     macs: int
     receptive_field: tuple[int, int] | None
+    jump: tuple[int, int] | None
+    center: tuple[float, float] | None
+
+    @property
+    def activation_bytes(self) -> int:
+        """Memory of the output for one picture, in 32-bit numbers."""
+        return _BYTES * prod(self.output) if self.output else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        numbers = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        return numbers | {"parameter_bytes": _BYTES * self.parameters, "activation_bytes": self.activation_bytes}
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,11 @@ class Summary:
     parameters: int
     macs: int
 
+    @property
+    def activation_bytes(self) -> int:
+        """Memory of all outputs for one picture, which a training keeps; a layer that works in place takes none."""
+        return sum(row.activation_bytes for row in self.layers)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
@@ -65,16 +83,27 @@ class Summary:
             "layers": [row.to_dict() for row in self.layers],
             "parameters": self.parameters,
             "macs": self.macs,
+            "parameter_bytes": _BYTES * self.parameters,
+            "activation_bytes": self.activation_bytes,
         }
 
     def __str__(self) -> str:
-        table = [("layer", "kind", "output", "parameters", "MACs", "sees")]
+        table = [("layer", "kind", "output", "parameters", "MACs", "memory", "sees", "jump", "center")]
         for row in self.layers:
-            sees = _times(row.receptive_field) if row.receptive_field else "-"
-            output = _times(row.output) or "-"
-            table.append((row.name, row.kind, output, f"{row.parameters:,}", f"{row.macs:,}", sees))
-        table.append(("total", "", "", f"{self.parameters:,}", f"{self.macs:,}", ""))
-        return f"input {_times(self.input_shape)}\n\n{ruled(table)}"
+            sees, jump, center = (
+                "x".join(f"{number:g}" for number in pair) if pair else "-"
+                for pair in (row.receptive_field, row.jump, row.center)
+            )
+            output, memory = _times(row.output) or "-", _size(row.activation_bytes)
+            numbers = f"{row.parameters:,}", f"{row.macs:,}"
+            table.append((row.name, row.kind, output, *numbers, memory, sees, jump, center))
+        total = f"{self.parameters:,}", f"{self.macs:,}", _size(self.activation_bytes)
+        table.append(("total", "", "", *total, "", "", ""))
+        return (
+            f"input {_times(self.input_shape)}\n\n{ruled(table)}\n\n"
+            f"memory at 32 bits: parameters {_size(_BYTES * self.parameters)}, activations {_size(self.activation_bytes)} "
+            "a picture if all are kept, as in training"
+        )
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -90,6 +119,25 @@ def summarize(module: nn.Module, input_shape: tuple[int, int, int]) -> Summary:
     Source: multiply-accumulates are half the operations that torch.utils.flop_counter counts (convolutions,
     matrix products, attention); receptive fields after Araujo, Norris & Sim 2019, doi 10.23915/distill.00021.
     """
+    rows = _traced(module, input_shape).rows()
+    return Summary(rows, input_shape, num_parameters(module), sum(row.macs for row in rows))
+
+
+def fields(module: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Field]:
+    """What the values of each layer's output see, blocks included; later calls of a layer are called `name#2`, `name#3`.
+
+    Layers that do not depend on the picture are left out. Raises ShapeError.
+    """
+    found: dict[str, Field] = {}
+    calls: Counter[str] = Counter()
+    for draft in _traced(module, input_shape).drafts:
+        calls[draft.name] += 1
+        if draft.field:
+            found[draft.name if calls[draft.name] == 1 else f"{draft.name}#{calls[draft.name]}"] = draft.field
+    return found
+
+
+def _traced(module: nn.Module, input_shape: tuple[int, int, int]) -> _Tracer:
     shadow = _on_meta(module)
     tracer = _Tracer(shadow, input_shape)
     picture = torch.empty(1, *input_shape, device="meta")
@@ -104,8 +152,7 @@ def summarize(module: nn.Module, input_shape: tuple[int, int, int]) -> Summary:
             f"{where.kind} '{where.name}' says: {' '.join(str(error).split()).rstrip('.')}. "
             "Use the picture size and channels that the network was made for (--size), mostly a larger one."
         ) from error
-    rows = tracer.rows()
-    return Summary(rows, input_shape, num_parameters(module), sum(row.macs for row in rows))
+    return tracer
 
 
 @dataclass
@@ -119,7 +166,7 @@ class _Draft:
     macs: int = 0
     input: tuple[int, ...] = ()
     output: tuple[int, ...] = ()
-    receptive_field: tuple[int, int] | None = None
+    field: Field | None = None
 
 
 class _Tracer(TorchDispatchMode):
@@ -141,7 +188,17 @@ class _Tracer(TorchDispatchMode):
         idle = [self._draft(module) for module in self.names]  # all parameters that no call has counted
         kept = [draft for draft in self.drafts if draft.listed or draft.parameters or draft.macs]
         kept += [draft for draft in idle if draft.parameters]
-        return tuple(LayerRow(d.name, d.kind, d.input, d.output, d.parameters, d.macs, d.receptive_field) for d in kept)
+        return tuple(self._row(draft) for draft in kept)
+
+    def _row(self, draft: _Draft) -> LayerRow:
+        field = draft.field
+        jump = field.jump if field else None
+        return LayerRow(
+            draft.name, draft.kind, draft.input, draft.output, draft.parameters, draft.macs,
+            receptive_field=field.seen(self.picture) if field else None,
+            jump=jump,
+            center=(float(field.center[0]), float(field.center[1])) if field and jump else None,
+        )  # fmt: skip
 
     def _draft(self, module: nn.Module) -> _Draft:
         own = set(module.parameters(recurse=False)) - self.counted
@@ -165,8 +222,7 @@ class _Tracer(TorchDispatchMode):
         draft = self.running.pop()
         for tensor in _tensors(output)[:1]:
             draft.output = tuple(tensor.shape[1:])
-            field = self.fields.get(tensor)
-            draft.receptive_field = field.seen(self.picture) if field else None
+            draft.field = self.fields.get(tensor)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -194,6 +250,11 @@ def _on_meta(module: nn.Module) -> nn.Module:
 
 def _tensors(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def _size(count: int) -> str:
+    """Bytes in words."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
 
 
 def _times(sides: Iterable[int]) -> str:
