@@ -485,7 +485,7 @@ def test_the_table_as_json_and_as_text():
     lines = str(summary).splitlines()
     assert lines[0] == "input 3x32x32"
     assert lines[2].split() == ["layer", "kind", "output", "parameters", "MACs", "memory", "sees", "jump", "center"]
-    row = ["conv2", "Conv2d", "32x13x13", "4,640", "778,752", "21.6", "kB", "8x8", "2x2", "3.5x3.5"]
+    row = ["conv2", "Conv2d", "32x13x13", "4,640", "778,752", "21.6", "kB", "8x8", "2x2", "3.5,", "3.5"]
     assert lines[7].split() == row
     assert lines[-3].split()[:3] == ["total", "40,682", "1,479,488"]
     assert {line.index(",") for line in lines if "," in line} >= {lines[-3].index(",")}

@@ -37,21 +37,15 @@ def work_out_answer(
         raise ConfigError(f"class {k} is out of range: the classifier knows {count} classes, 0 to {count - 1}.")
 
     calibrated = (classifier.calibration(found) if classifier.calibration else found)[0]
+    logit, offset = float(found[0, k]), classifier.offsets[k] if classifier.offsets else None
     works = []
     if classifier.mirror:
-        works.append(
-            _mirrored([float(view[k]) for view in views], classifier.offsets and classifier.offsets[k], found[0, k])
-        )
-    elif classifier.offsets:
-        works.append(
-            _line("offset for the shares of the classes", float(views[0][k]), 1.0, classifier.offsets[k], found[0, k])
-        )
-    if classifier.calibration:
-        scale, offset = (
-            np.broadcast_to(numbers, count)[k]
-            for numbers in (classifier.calibration.scale, classifier.calibration.offset)
-        )
-        works.append(_line(f"calibration, {classifier.calibration}", float(found[0, k]), scale, offset, calibrated[k]))
+        works.append(_mirrored([float(view[k]) for view in views], offset, logit))
+    elif offset is not None:
+        works.append(_line("offset for the shares of the classes", float(views[0][k]), 1.0, offset, logit))
+    if calibration := classifier.calibration:
+        scale, shift = (float(np.broadcast_to(v, count)[k]) for v in (calibration.scale, calibration.offset))
+        works.append(_line(f"calibration, {calibration}", logit, scale, shift, float(calibrated[k])))
     works.append(_last(classifier, calibrated, k, float(answer[k])))
     return tuple(works), (count,), (k,)
 

@@ -107,7 +107,7 @@ def work_out(
     passes(classifier, x, keep=lambda name: bool(names.setdefault(name)))
     if layer == ANSWER and ANSWER not in names:
         works, shape, position = work_out_answer(classifier, pixels, channel)
-        return Step(ANSWER, "answer", shape, position, works, None, pixels)
+        return Step(ANSWER, "probabilities", shape, position, works, None, pixels)
     layer = find_layer([*names, ANSWER], layer or _first(classifier, names))
     traced = trace(classifier, x, layer)
     output = traced.output.tensor
@@ -115,7 +115,7 @@ def work_out(
     shape = tuple(output.shape[1:] if alone else output.shape)
     position = _position(output[0] if alone else output, layer, channel, at)
     index = (0, *position) if alone else position
-    works = tuple(_named(work, traced) for work in follow(traced, index, layer))
+    works = tuple(_named(work, traced, layer) for work in follow(traced, index, layer))
     return Step(layer, type(traced.module).__name__, shape, position, works, where(classifier, layer, index), pixels)
 
 
@@ -180,44 +180,41 @@ def _origins(op: Operation) -> torch.Tensor:
     return op.again(counted, value=0) if op.name == "constant_pad_nd" else op.again(counted)
 
 
-def _named(work: Work, traced: Traced) -> Work:
+def _named(work: Work, traced: Traced, layer: str) -> Work:
     """The work with its places in what the layer was given, as far as numbers were only moved since, and with names."""
-    places, sources = work.places, []
-    for row, value in enumerate(work.given):
-        mine = slice(row, row + 1) if len(work.given) > 1 else slice(None)
-        while (op := value.made_by) is not None and op.name in _MOVES and len(op.given) == 1:
-            inside = (places[mine] >= 0).all(1)
-            numbers = np.zeros(len(inside), np.int64)
-            if op.name in _KEEPS:
-                moved = places[mine]
-            else:
-                numbers[inside] = _origins(op)[tuple(torch.from_numpy(places[mine][inside].T.copy()))].numpy()
-                shape = op.given[0].tensor.shape
-                moved = np.stack(np.unravel_index(np.maximum(numbers - 1, 0), shape), -1)
-                moved[numbers == 0] = -1
-            if len(work.given) > 1 and moved.shape[1] != places.shape[1]:
-                break
-            value, places = op.given[0], _replaced(places, mine, moved)
-        sources.append(_source(value, traced))
-    if all(value.tensor.shape[0] == 1 for value in traced.inputs) and places.shape[1] > 1:
-        places = places[:, 1:]
-    return replace(work, places=places, sources=tuple(sources), given=())
+    alone = all(value.tensor.shape[0] == 1 for value in traced.inputs)
+    if len(work.given) == 1:
+        value, places = _root(work.given[0], work.places)
+        sources = [_source(value, traced, layer)]
+    else:  # a place in each of several values
+        roots = [_root(value, work.places[i : i + 1]) for i, value in enumerate(work.given)]
+        sources = [_source(value, traced, layer) for value, _ in roots]
+        same = len({place.shape[1] for _, place in roots}) == 1
+        places = np.concatenate([place for _, place in roots]) if same else work.places
+    return replace(work, places=places[:, 1:] if alone else places, sources=tuple(sources), given=())
 
 
-def _replaced(places: np.ndarray, mine: slice, moved: np.ndarray) -> np.ndarray:
-    if mine == slice(None):
-        return moved
-    places = places.copy()
-    places[mine] = moved
-    return places
+def _root(value: Value, places: np.ndarray) -> tuple[Value, np.ndarray]:
+    """Where numbers at `places` (n, dimensions) of a value stood before they were only moved, and in what."""
+    while (op := value.made_by) is not None and op.name in _MOVES and len(op.given) == 1:
+        value = op.given[0]
+        if op.name in _KEEPS:
+            continue
+        inside = np.all(places >= 0, axis=1)
+        numbers = np.zeros(len(places), np.int64)
+        numbers[inside] = _origins(op)[tuple(torch.from_numpy(places[inside].T.copy()))].numpy()
+        places = np.stack(np.unravel_index(np.maximum(numbers - 1, 0), value.tensor.shape), -1)
+        places[numbers == 0] = -1
+    return value, places
 
 
-def _source(value: Value, traced: Traced) -> str:
+def _source(value: Value, traced: Traced, layer: str) -> str:
     if value in traced.inputs:
         return "input" if len(traced.inputs) == 1 else f"input {traced.inputs.index(value) + 1}"
     if value.made_by is None:
         return "the layer's own numbers"
-    return f"{value.made_by.layer}, {value.made_by.name.strip('_')}"
+    inner = value.made_by.layer
+    return f"{value.made_by.name.strip('_')} inside" if inner == layer else inner
 
 
 def _first(classifier: Classifier, names: Sequence[str] | dict[str, None]) -> str:
@@ -239,8 +236,8 @@ def _position(output: torch.Tensor, layer: str, channel: int | None, at: Sequenc
             f"--at has {len(at)} numbers, but the output of '{layer}' is {times(shape)} ({', '.join(names)}). Give "
             f"{'no --at' if not places else f'{len(places)} numbers or all {rank}'}."
         )
-    for axis, number in zip(places, at or (), strict=False):
-        wanted[axis] = number
+    for axis, index in zip(places, at or (), strict=False):
+        wanted[axis] = index
     if channel is not None and "channel" in names:
         wanted[names.index("channel")] = channel
     for name, number, size in zip(names, wanted, shape, strict=True):

@@ -6,7 +6,7 @@ that nothing depends on the colors.
 
 from __future__ import annotations
 
-import io
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +16,14 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Rectangle
+from PIL import Image, ImageDraw
 
+from pellucid.evaluation.draw import fit
 from pellucid.evaluation.predict import as_image
-from pellucid.explain.steps_text import largest_channels
+from pellucid.explain.looked import Looked
+from pellucid.explain.steps_text import is_window, largest_channels, varied
 from pellucid.explain.work import Work, n, times
+from pellucid.files import png_bytes
 
 if TYPE_CHECKING:
     from pellucid.explain.steps import Step
@@ -29,59 +33,65 @@ _INK, _FAINT, _ORANGE = "#1b2430", "#5b6673", "#e08214"
 _MOST_CHANNELS = 3
 _MOST_NUMBERED = 7  # cells a side in which numbers can be read
 _MOST_BARS = 12
+_DPI = 110
 
 
 def draw_step(step: Step) -> bytes:
     """A PNG of a step: the picture with the place that is looked at, that place enlarged, and the terms."""
     work = step.main
-    window = len(work.grid) == 3 and max(work.grid[1:]) > 1
-    channels = largest_channels(work, _MOST_CHANNELS) if window else []
-    rows = 1 + (len(channels) or 1)
-    figure = Figure(figsize=(11, 3.6 + 3.1 * (rows - 1)), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    grid = GridSpec(rows, 3, figure=figure)
-    _picture(figure.add_subplot(grid[0, 0]), step)
-    if step.looked:
-        _part(figure.add_subplot(grid[0, 1]), step)
-    _result(figure.add_subplot(grid[0, 2]), step)
+    channels = largest_channels(work, _MOST_CHANNELS) if is_window(work) else []
+    rows = len(channels) or 1
+    figure = Figure(figsize=(13, 4.8 + 3.2 * rows), dpi=_DPI, layout="constrained", facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    grid = GridSpec(1 + rows, 3, figure=figure, height_ratios=[4.4, *[3.2] * rows])
+    height, width = step.picture.shape[:2]
+    whole = _empty(figure.add_subplot(grid[0, 0]), f"what the network was given, {times((height, width))}")
+    part = _empty(figure.add_subplot(grid[0, 1]), _where(step.looked)) if step.looked else None
+    _result(figure.add_subplot(grid[0, 2 if part else 1]), step)
     for row, channel in enumerate(channels, start=1):
         _window(figure, grid, row, work, channel)
     if not channels:
         _bars(figure.add_subplot(grid[1, :]), work)
     title = f"{step.layer} ({step.kind}): number {', '.join(map(str, step.position))} of {times(step.shape)}"
-    figure.suptitle(title, color=_INK, fontsize=12, fontweight="bold", parse_math=False)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    return content.getvalue()
+    figure.suptitle(title, color=_INK, fontsize=13, fontweight="bold", parse_math=False)
+    canvas.draw()
+    sheet = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    looked = step.looked
+    _paste(sheet, whole, step.picture, looked)
+    if part and looked:
+        _paste(
+            sheet, part, step.picture[looked.rows[0] : looked.rows[1] + 1, looked.columns[0] : looked.columns[1] + 1]
+        )
+    return png_bytes(sheet)
 
 
-def _picture(axes: Axes, step: Step) -> None:
-    height, width = step.picture.shape[:2]
-    _show(axes, step.picture)
-    axes.set_title(f"what the network was given, {times((height, width))}", fontsize=9, color=_INK)
-    if step.looked:
-        (top, _), (left, _) = step.looked.rows, step.looked.columns
-        tall, wide = step.looked.size
-        for color, line in (("#ffffff", 4.0), (_ORANGE, 2.0)):  # visible on any ground
-            axes.add_patch(
-                Rectangle(
-                    (left - 0.5, top - 0.5), wide, tall, fill=False, edgecolor=color, linewidth=line, clip_on=False
-                )
-            )
+def _where(looked: Looked) -> str:
+    over = f" (of a field of {times(looked.field)}, over the border)" if looked.clipped else ""
+    return f"where this number looks, {times(looked.size)}{over}"
 
 
-def _part(axes: Axes, step: Step) -> None:
-    assert step.looked is not None
-    (top, bottom), (left, right) = step.looked.rows, step.looked.columns
-    _show(axes, step.picture[top : bottom + 1, left : right + 1])
-    over = f"\nof a field of {times(step.looked.field)} that reaches over the border" if step.looked.clipped else ""
-    axes.set_title(f"where this number looks, {times(step.looked.size)}{over}", fontsize=9, color=_INK)
+def _empty(axes: Axes, title: str) -> Axes:
+    axes.axis("off")
+    axes.set_title(title, fontsize=9, color=_INK)
+    return axes
 
 
-def _show(axes: Axes, pixels: np.ndarray) -> None:
-    axes.imshow(np.asarray(as_image(pixels)), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
+def _paste(sheet: Image.Image, axes: Axes, pixels: np.ndarray, looked: Looked | None = None) -> None:
+    """Pixels enlarged by a whole factor, which matplotlib cannot do, into the place of empty axes; with a frame around
+    what is looked at."""
+    place = axes.get_window_extent()
+    picture = fit(as_image(pixels), int(min(place.width, place.height)))
+    left, top = int(place.x0 + (place.width - picture.width) / 2), int(sheet.height - place.y1)
+    sheet.paste(picture, (left, top))
+    draw = ImageDraw.Draw(sheet)
+    draw.rectangle((left - 1, top - 1, left + picture.width, top + picture.height), outline=_FAINT)
+    if looked:
+        factor = picture.width / pixels.shape[1]
+        corners = (looked.columns[0], looked.rows[0], looked.columns[1] + 1, looked.rows[1] + 1)
+        box = [round(corner * factor) + start for corner, start in zip(corners, (left, top) * 2, strict=True)]
+        for out, color in ((4, "#ffffff"), (3, _ORANGE), (1, "#ffffff")):  # seen on any ground
+            frame = (box[0] - out, box[1] - out, box[2] + out - 1, box[3] + out - 1)
+            draw.rectangle(frame, outline=color, width=2 if color == _ORANGE else 1)
 
 
 def _result(axes: Axes, step: Step) -> None:
@@ -95,7 +105,7 @@ def _result(axes: Axes, step: Step) -> None:
     )
     top = 1.0
     for text, weight in lines:
-        wrapped = _wrapped(text, 44)
+        wrapped = textwrap.fill(text, 54)
         axes.text(
             0,
             top,
@@ -114,7 +124,7 @@ def _window(figure: Figure, grid: GridSpec, row: int, work: Work, channel: int) 
     """One channel of the window: what came in, the weights, the products."""
     number = int(work.places[:, 0].max()) - work.grid[0] + 1 + channel
     inputs, products = work.inputs.reshape(work.grid)[channel], work.products.reshape(work.grid)[channel]
-    padding = (work.places < 0).all(1).reshape(work.grid)[channel]
+    padding = work.padding.reshape(work.grid)[channel]
     first = figure.add_subplot(grid[row, 0])
     _cells(
         first, inputs, f"came in, channel {number}" + (" (hatched: padding)" if padding.any() else ""), "cividis", None
@@ -123,12 +133,11 @@ def _window(figure: Figure, grid: GridSpec, row: int, work: Work, channel: int) 
         first.add_patch(
             Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor="white", edgecolor=_FAINT, hatch="////", linewidth=0)
         )
-    if work.weights is None:
-        largest = np.unravel_index(np.where(padding, -np.inf, inputs).argmax(), inputs.shape)
-        first.add_patch(
-            Rectangle((largest[1] - 0.5, largest[0] - 0.5), 1, 1, fill=False, edgecolor=_ORANGE, linewidth=3)
-        )
+    if not varied(work):
+        if work.weights is None:
+            _mark_largest(first, np.where(padding, -np.inf, inputs))
         return
+    assert work.weights is not None
     weights = work.weights.reshape(work.grid)
     _cells(
         figure.add_subplot(grid[row, 1]),
@@ -139,6 +148,11 @@ def _window(figure: Figure, grid: GridSpec, row: int, work: Work, channel: int) 
     )
     title = f"products, which add up to {n(float(products.sum()))}"
     _cells(figure.add_subplot(grid[row, 2]), products, title, _AROUND_ZERO, float(np.abs(work.products).max()))
+
+
+def _mark_largest(axes: Axes, numbers: np.ndarray) -> None:
+    y, x = np.unravel_index(numbers.argmax(), numbers.shape)
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=_ORANGE, linewidth=3))
 
 
 def _cells(axes: Axes, numbers: np.ndarray, title: str, colors: Any, most: float | None) -> None:
@@ -163,15 +177,15 @@ def _bars(axes: Axes, work: Work) -> None:
     order = np.argsort(-np.abs(work.products), kind="stable")[:_MOST_BARS]
     names = []
     for i in order.tolist():
-        place = "padding" if (work.places[i] < 0).all() else f"{', '.join(map(str, work.places[i].tolist()))}"
+        place = "padding" if work.padding[i] else f"{', '.join(map(str, work.places[i].tolist()))}"
         source = f"{work.sources[i]} " if len(work.sources) > 1 else ""
         weight = "" if work.weights is None else f" · {work.weights[i]:.4g}"
         names.append(f"{source}{place}:  {work.inputs[i]:.4g}{weight}")
     products = work.products[order]
     colors = [_ORANGE if product >= 0 else "#2166ac" for product in products]
-    axes.barh(range(len(order)), products, color=colors, height=0.7)
+    bars = axes.barh(range(len(order)), products, color=colors, height=0.7)
     axes.set_yticks(range(len(order)), names, fontsize=8, color=_INK, parse_math=False)
-    axes.bar_label(axes.containers[0], labels=[f" {product:.4g} " for product in products], fontsize=8, color=_INK)
+    axes.bar_label(bars, labels=[f" {product:.4g} " for product in products], fontsize=8, color=_INK)
     axes.invert_yaxis()
     axes.axvline(0, color=_FAINT, linewidth=0.8)
     axes.margins(x=0.15)
@@ -179,12 +193,3 @@ def _bars(axes: Axes, work: Work) -> None:
     rest = len(work.products) - len(order)
     others = f"; {rest:,} others add {n(float(work.products.sum() - products.sum()))}" if rest else ""
     axes.set_title(f"the terms{others}", fontsize=9, color=_INK)
-
-
-def _wrapped(text: str, width: int) -> str:
-    lines = [""]
-    for word in text.split(" "):
-        if len(lines[-1]) + len(word) >= width and lines[-1]:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)

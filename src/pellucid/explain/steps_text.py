@@ -35,6 +35,16 @@ def told(
     return "\n".join(lines)
 
 
+def is_window(work: Work) -> bool:
+    """Whether the terms stand in rows and columns."""
+    return len(work.grid) == 3 and max(work.grid[1:]) > 1
+
+
+def varied(work: Work) -> bool:
+    """Whether there are weights that differ, unlike those of a mean."""
+    return work.weights is not None and len(np.unique(work.weights)) > 1
+
+
 def largest_channels(work: Work, count: int) -> list[int]:
     """The input channels of a window that add most, the strongest first; the channel of a pooling."""
     strength = np.abs(work.products.reshape(work.grid)).sum((1, 2))
@@ -42,7 +52,7 @@ def largest_channels(work: Work, count: int) -> list[int]:
 
 
 def _terms(work: Work) -> Iterator[str]:
-    if len(work.grid) == 3 and max(work.grid[1:]) <= _MOST_SIDE and len(work.inputs) > 1:
+    if is_window(work) and max(work.grid[1:]) <= _MOST_SIDE:
         yield from _windows(work)
     elif len(work.inputs) > 1:
         yield from _list(work)
@@ -53,12 +63,12 @@ def _windows(work: Work) -> Iterator[str]:
     shown = largest_channels(work, _MOST_CHANNELS)
     first = int(work.places[:, 0].max()) - work.grid[0] + 1
     inputs, products = work.inputs.reshape(work.grid), work.products.reshape(work.grid)
-    padding = (work.places < 0).all(1).reshape(work.grid)
+    padding = work.padding.reshape(work.grid)
     for channel in shown:
         name = f"channel {first + channel}"
         blocks = [(f"input, {name}", _cells(inputs[channel], padding[channel]))]
-        if work.weights is not None:
-            blocks.append(("weights", _cells(work.weights.reshape(work.grid)[channel])))
+        if varied(work):
+            blocks.append(("weights", _cells(work.weights.reshape(work.grid)[channel])))  # type: ignore[union-attr]
             blocks.append((f"products, sum {n(products[channel].sum())}", _cells(products[channel])))
         widths = [max(len(title), *map(len, rows)) for title, rows in blocks]
         yield "  " + "    ".join(title.ljust(width) for (title, _), width in zip(blocks, widths, strict=True)).rstrip()
@@ -83,7 +93,7 @@ def _list(work: Work) -> Iterator[str]:
     for i in order.tolist():
         place = work.places[i]
         source = work.sources[i] if len(work.sources) > 1 else ""
-        name = "padding" if (place < 0).all() else " ".join(filter(None, [source, ",".join(map(str, place.tolist()))]))
+        name = "padding" if work.padding[i] else " ".join(filter(None, [source, ",".join(map(str, place.tolist()))]))
         weight = [] if work.weights is None else [f"{work.weights[i]:.5g}"]
         rows.append([name, f"{work.inputs[i]:.5g}", *weight, f"{work.products[i]:.5g}"])
     yield from (f"  {line}" for line in aligned(rows, left=1))

@@ -7,7 +7,7 @@ from the very numbers that torch was given.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -38,25 +38,24 @@ def _convolution(op: Operation, at: Index) -> Work | None:
 
 def _dense(op: Operation, at: Index) -> Work:
     """addmm, mm, baddbmm, bmm and linear: a row of the input times a column of the weights."""
-    *lead, column = at
+    lead, column = at[:-1], at[-1]
     if "weight" in op.arguments:
         x, weights, bias = op["input"], op["weight"].tensor[column], op["bias"] and one(op["bias"], at)
     else:
         x, other = op.given[-2:]
-        weights = other.tensor[(*lead[:-1], slice(None), column)]
+        weights = other.tensor[lead[:-1]][:, column]
         bias = one(op["self"], at) if op.name in ("addmm", "baddbmm") else None
     window = look(x, *([i] for i in lead), np.arange(x.tensor.shape[-1]))
     return _weighted(op, at, f"dense, {window.numbers.size} inputs", window, doubles(weights), bias)
 
 
 def _weighted(op: Operation, at: Index, words: str, window: Window, weights: np.ndarray, bias: float | None) -> Work:
-    products = window.numbers * weights
+    products = window.numbers * weights + 0.0  # no negative zeros
     total = float(products.sum())
-    count = len(products)
-    formula = f"sum of {count:,} product{'s' * (count != 1)} {n(total)}"
-    if bias is not None:
-        formula += f" + bias {n(bias)}"
     value = total + (bias or 0.0)
+    formula = f"sum of {len(products):,} product{'s' * (len(products) != 1)} = {n(total)}"
+    if bias is not None:
+        formula += f"; + bias {n(bias)}"
     return work(
         op,
         at,
@@ -235,7 +234,13 @@ def _over(op: Operation, at: Index) -> Window:
     return look(op["self"], *axes, grid=grid)
 
 
-def _axes(position: Index, kernel: Index, stride: Index, padding: Index, dilation: Index) -> list[np.ndarray]:
+def _axes(
+    position: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> list[np.ndarray]:
     """Rows and columns below a kernel, those in the padding included."""
     kernel, stride, padding, dilation = (
         tuple(pair) * (len(position) // len(pair)) for pair in (kernel, stride, padding, dilation)

@@ -25,6 +25,9 @@ class Value:
     tensor: torch.Tensor
     made_by: Operation | None = None
 
+    def __post_init__(self) -> None:
+        self.tensor = self.tensor.detach()
+
 
 @dataclass(frozen=True, eq=False)
 class Operation:
@@ -108,8 +111,8 @@ class _Recorder(TorchDispatchMode):
     def enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.calls += 1
         if self.calls == self.wanted:
-            self.active = True
             self.inputs = [self._value(tensor) for tensor in tree_leaves(inputs) if isinstance(tensor, torch.Tensor)]
+            self.active = True
 
     def leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if self.active and self.calls == self.wanted:
@@ -141,7 +144,7 @@ class _Recorder(TorchDispatchMode):
 
     def _value(self, tensor: torch.Tensor) -> Value:
         if id(tensor) not in self.values:
-            self.values[id(tensor)] = tensor, Value(tensor.detach() if tensor.requires_grad else tensor)
+            self.values[id(tensor)] = tensor, Value(tensor)
         return self.values[id(tensor)][1]
 
     def _written(self, schema: Sequence[Any], args: Sequence[Any]) -> None:

@@ -41,6 +41,11 @@ class Work:
     given: tuple[Value, ...] = field(default=(), repr=False)
 
     @property
+    def padding(self) -> np.ndarray:
+        """bool (n,): which terms stand in the padding."""
+        return np.all(self.places < 0, axis=1)
+
+    @property
     def difference(self) -> float:
         """|ours - torch's|, relative to the size of what was added."""
         return abs(self.value - self.torch) / max(abs(self.torch), self.scale, 1e-30)
@@ -114,13 +119,13 @@ class Window:
     @property
     def inside(self) -> np.ndarray:
         """bool (n,): not in the padding."""
-        return (self.places >= 0).all(1)
+        return np.all(self.places >= 0, axis=1)
 
 
 def look(value: Value, *axes: Sequence[int] | np.ndarray, grid: Index = ()) -> Window:
     """The numbers of `value` at every combination of the indices along its axes; those that lie outside are padding."""
     places = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
-    inside = ((places >= 0) & (places < np.array(value.tensor.shape))).all(1)
+    inside = np.all((places >= 0) & (places < np.array(value.tensor.shape)), axis=1)
     numbers = np.zeros(len(places))
     numbers[inside] = doubles(value.tensor[tuple(torch.from_numpy(places[inside].T.copy()))])
     return Window(value, numbers, np.where(inside[:, None], places, -1), grid)

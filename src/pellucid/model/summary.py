@@ -90,10 +90,8 @@ class Summary:
     def __str__(self) -> str:
         table = [("layer", "kind", "output", "parameters", "MACs", "memory", "sees", "jump", "center")]
         for row in self.layers:
-            sees, jump, center = (
-                "x".join(f"{number:g}" for number in pair) if pair else "-"
-                for pair in (row.receptive_field, row.jump, row.center)
-            )
+            sees, jump = (_times(pair) if pair else "-" for pair in (row.receptive_field, row.jump))
+            center = f"{row.center[0]:g}, {row.center[1]:g}" if row.center else "-"
             output, memory = _times(row.output) or "-", _size(row.activation_bytes)
             numbers = f"{row.parameters:,}", f"{row.macs:,}"
             table.append((row.name, row.kind, output, *numbers, memory, sees, jump, center))
