@@ -104,7 +104,7 @@ def work_out(
     pixels = classifier.pixels(picture)
     x = classifier.contract.tensor(pixels[None])
     names: dict[str, None] = {}
-    passes(classifier, x, keep=lambda name: bool(names.setdefault(name)))
+    passes(classifier, x.clone(), keep=lambda name: bool(names.setdefault(name)))
     if layer == ANSWER and ANSWER not in names:
         works, shape, position = work_out_answer(classifier, pixels, channel)
         return Step(ANSWER, "probabilities", shape, position, works, None, pixels)
@@ -212,7 +212,7 @@ def _source(value: Value, traced: Traced, layer: str) -> str:
     if value in traced.inputs:
         return "input" if len(traced.inputs) == 1 else f"input {traced.inputs.index(value) + 1}"
     if value.made_by is None:
-        return "the layer's own numbers"
+        return "numbers inside"
     inner = value.made_by.layer
     return f"{value.made_by.name.strip('_')} inside" if inner == layer else inner
 

@@ -13,8 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
@@ -41,17 +40,17 @@ def draw_step(step: Step) -> bytes:
     work = step.main
     channels = largest_channels(work, _MOST_CHANNELS) if is_window(work) else []
     rows = len(channels) or 1
-    figure = Figure(figsize=(13, 4.8 + 3.2 * rows), dpi=_DPI, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(13, 5 + 3.2 * rows), dpi=_DPI, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    grid = GridSpec(1 + rows, 3, figure=figure, height_ratios=[4.4, *[3.2] * rows])
+    above, below = figure.subfigures(2, 1, height_ratios=[4.6, 3.2 * rows])  # type: ignore[misc]
     height, width = step.picture.shape[:2]
-    whole = _empty(figure.add_subplot(grid[0, 0]), f"what the network was given, {times((height, width))}")
-    part = _empty(figure.add_subplot(grid[0, 1]), _where(step.looked)) if step.looked else None
-    _result(figure.add_subplot(grid[0, 2 if part else 1]), step)
-    for row, channel in enumerate(channels, start=1):
-        _window(figure, grid, row, work, channel)
+    whole = _empty(above.add_subplot(1, 3, 1), f"what the network was given, {times((height, width))}")
+    part = _empty(above.add_subplot(1, 3, 2), _where(step.looked)) if step.looked else None
+    _result(above.add_subplot(1, 3, 3 if part else 2), step)
+    for row, channel in enumerate(channels):
+        _window(below, 3 * row, work, channel)
     if not channels:
-        _bars(figure.add_subplot(grid[1, :]), work)
+        _bars(below.add_subplot(), work)
     title = f"{step.layer} ({step.kind}): number {', '.join(map(str, step.position))} of {times(step.shape)}"
     figure.suptitle(title, color=_INK, fontsize=13, fontweight="bold", parse_math=False)
     canvas.draw()
@@ -101,7 +100,10 @@ def _result(axes: Axes, step: Step) -> None:
     for work in step.works:
         lines += [(work.operation, "bold"), (work.formula, "normal")]
     lines.append(
-        (f"torch found {step.torch:.8g}\ndifference {step.difference:.0e} of the size of what was added", "normal")
+        (
+            f"torch found {step.torch:.8g}; the difference is {step.difference:.0e} of the size of what was added",
+            "normal",
+        )
     )
     top = 1.0
     for text, weight in lines:
@@ -120,12 +122,13 @@ def _result(axes: Axes, step: Step) -> None:
         top -= 0.075 * (wrapped.count("\n") + 1) + (0.0 if weight == "bold" else 0.05)
 
 
-def _window(figure: Figure, grid: GridSpec, row: int, work: Work, channel: int) -> None:
+def _window(figure: SubFigure, before: int, work: Work, channel: int) -> None:
     """One channel of the window: what came in, the weights, the products."""
+    rows = min(_MOST_CHANNELS, work.grid[0])
     number = int(work.places[:, 0].max()) - work.grid[0] + 1 + channel
     inputs, products = work.inputs.reshape(work.grid)[channel], work.products.reshape(work.grid)[channel]
     padding = work.padding.reshape(work.grid)[channel]
-    first = figure.add_subplot(grid[row, 0])
+    first = figure.add_subplot(rows, 3, before + 1)
     _cells(
         first, inputs, f"came in, channel {number}" + (" (hatched: padding)" if padding.any() else ""), "cividis", None
     )
@@ -140,14 +143,14 @@ def _window(figure: Figure, grid: GridSpec, row: int, work: Work, channel: int) 
     assert work.weights is not None
     weights = work.weights.reshape(work.grid)
     _cells(
-        figure.add_subplot(grid[row, 1]),
+        figure.add_subplot(rows, 3, before + 2),
         weights[channel],
         "times the weights",
         _AROUND_ZERO,
         float(np.abs(weights).max()),
     )
     title = f"products, which add up to {n(float(products.sum()))}"
-    _cells(figure.add_subplot(grid[row, 2]), products, title, _AROUND_ZERO, float(np.abs(work.products).max()))
+    _cells(figure.add_subplot(rows, 3, before + 3), products, title, _AROUND_ZERO, float(np.abs(work.products).max()))
 
 
 def _mark_largest(axes: Axes, numbers: np.ndarray) -> None:

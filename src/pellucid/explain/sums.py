@@ -55,12 +55,12 @@ def _weighted(op: Operation, at: Index, words: str, window: Window, weights: np.
     value = total + (bias or 0.0)
     formula = f"sum of {len(products):,} product{'s' * (len(products) != 1)} = {n(total)}"
     if bias is not None:
-        formula += f"; + bias {n(bias)}"
+        formula += f"; {n(total)} + bias {n(bias)} = {n(value)}"
     return work(
         op,
         at,
         words,
-        f"{formula} = {n(value)}",
+        formula,
         window,
         value,
         weights=weights,
@@ -92,6 +92,8 @@ def _largest(op: Operation, at: Index, words: str, window: Window) -> Work:
     winner = int(np.where(inside, window.numbers, -np.inf).argmax())
     value = float(window.numbers[winner])
     formula = f"the largest of {int(inside.sum()):,} numbers = {n(value)}"
+    if window.grid:
+        formula += f", at row {window.places[winner, -2]}, column {window.places[winner, -1]} of its input"
     return work(op, at, words, formula, window, value, scale=abs(value))
 
 

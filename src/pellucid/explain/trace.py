@@ -85,7 +85,7 @@ def trace(classifier: Classifier, x: torch.Tensor, layer: str) -> Traced:
         hooks.append(inner.register_forward_hook(lambda *_: recorder.left()))
     try:
         with classifier.answering(), torch.no_grad(), recorder:
-            classifier.module(x)
+            classifier.module(x.clone())  # the first layer may work in place
     finally:
         for hook in hooks:
             hook.remove()

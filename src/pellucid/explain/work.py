@@ -46,6 +46,11 @@ class Work:
         return np.all(self.places < 0, axis=1)
 
     @property
+    def winner(self) -> int:
+        """The term with the largest input, which is what a maximum takes."""
+        return int(np.where(self.padding, -np.inf, self.inputs).argmax())
+
+    @property
     def difference(self) -> float:
         """|ours - torch's|, relative to the size of what was added."""
         return abs(self.value - self.torch) / max(abs(self.torch), self.scale, 1e-30)
