@@ -9,29 +9,32 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from pellucid.evaluation.draw import draw_labels, fit
+from pellucid.evaluation.draw import fit
 from pellucid.evaluation.predict import as_image
 from pellucid.explain.filter import Filtered
 from pellucid.files import atomic_write, storage_errors
 
-_PANEL, _GAP = 480, 12  # pixels
+_PANEL, _GAP, _LINE = 480, 16, 20  # pixels
 _PART = 160  # pixels of the photograph; each becomes a square of 3x3
-_LONGEST = 44  # letters that fit below a panel
+_NARROWEST = 300  # pixels; the texts below need them
+_LONGEST = 44  # letters that fit there
 
 Box = tuple[float, float, float, float]  # top, left, bottom, right as shares of the picture
+Panel = tuple[Image.Image, str, str]  # with its name and a note below it
 
 
 def filter_sheet(photo: np.ndarray, results: Sequence[Filtered]) -> Image.Image:
     """One row a kernel, the photograph on top; large pictures also show their liveliest part."""
     box = _liveliest(photo)
+    side = max(fit(as_image(photo), _PANEL).size)
     height, width = photo.shape[:2]
-    rows = [_panels(photo, box, "photograph", f"{width} x {height} pixels")]
+    rows = [_panels(photo, box, side, "photograph", f"{width} x {height} pixels")]
     for result in results:
-        row = _panels(result.pixels, box, result.name, _numbers(result))
+        row = _panels(result.pixels, box, side, result.name, _numbers(result))
         if result.pooled is not None:
-            row += _panels(result.pooled, box, f"{result.name}, pooled", "the largest or the mean of each window")[-1:]
+            row += _panels(result.pooled, box, side, "then pooled", str(result.pooling))[-1:]
         rows.append(row)
     return _grid(rows)
 
@@ -52,15 +55,15 @@ def save_results(folder: Path, results: Sequence[Filtered]) -> list[Path]:
     return files
 
 
-def _panels(pixels: np.ndarray, box: Box | None, name: str, note: str) -> list[Image.Image]:
+def _panels(pixels: np.ndarray, box: Box | None, side: int, name: str, note: str) -> list[Panel]:
     height, width = pixels.shape[:2]
-    whole = draw_labels(fit(as_image(pixels), _PANEL), [(name, ""), ("", note)])
+    whole = fit(as_image(pixels), side), name, note
     if box is None:
         return [whole]
-    top, left, bottom, right = (round(share * side) for share, side in zip(box, (height, width) * 2, strict=True))
+    top, left, bottom, right = (round(share * length) for share, length in zip(box, (height, width) * 2, strict=True))
     part = pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
     about = f"{part.shape[1]} x {part.shape[0]} of {width} x {height} pixels"
-    return [whole, draw_labels(fit(as_image(part), _PANEL), [(f"{name}, a part", ""), ("", about)])]
+    return [whole, (fit(as_image(part), _PANEL), f"{name}, a part", about)]
 
 
 def _numbers(result: Filtered) -> str:
@@ -79,17 +82,20 @@ def _liveliest(photo: np.ndarray) -> Box | None:
     return top / height, left / width, (top + tall) / height, (left + wide) / width
 
 
-def _grid(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
-    widths = [max(panel.width for panel in column if panel) for column in zip_longest(*rows)]
-    heights = [max(panel.height for panel in row) for row in rows]
+def _grid(rows: Sequence[Sequence[Panel]]) -> Image.Image:
+    widths = [max([_NARROWEST, *(panel[0].width for panel in column if panel)]) for column in zip_longest(*rows)]
+    heights = [max(panel[0].height for panel in row) + 3 * _LINE for row in rows]
     sheet = Image.new(
         "RGB", (sum(widths) + _GAP * (len(widths) + 1), sum(heights) + _GAP * (len(heights) + 1)), "white"
     )
+    draw, font, small = ImageDraw.Draw(sheet), ImageFont.load_default(16), ImageFont.load_default(14)
     top = _GAP
     for row, tall in zip(rows, heights, strict=True):
         left = _GAP
-        for panel, wide in zip(row, widths, strict=False):
-            sheet.paste(panel, (left, top))
+        for (picture, name, note), wide in zip(row, widths, strict=False):
+            sheet.paste(picture, (left, top))
+            draw.text((left, top + picture.height + 4), name, fill="#1b2430", font=font)
+            draw.text((left, top + picture.height + 4 + _LINE), note, fill="#5b6673", font=small)
             left += wide + _GAP
         top += tall + _GAP
     return sheet
