@@ -18,7 +18,7 @@ from pellucid.files import atomic_write, storage_errors
 
 _PANEL, _GAP, _LINE = 480, 16, 20  # pixels
 _PART = 160  # pixels of the photograph; each becomes a square of 3x3
-_NARROWEST = 300  # pixels; the texts below need them
+_NARROWEST = 330  # pixels; the texts below need them
 _LONGEST = 44  # letters that fit there
 
 Box = tuple[float, float, float, float]  # top, left, bottom, right as shares of the picture
@@ -32,7 +32,7 @@ def filter_sheet(photo: np.ndarray, results: Sequence[Filtered]) -> Image.Image:
     height, width = photo.shape[:2]
     rows = [_panels(photo, box, side, "photograph", f"{width} x {height} pixels")]
     for result in results:
-        row = _panels(result.pixels, box, side, result.name, _numbers(result))
+        row = _panels(result.pixels, box, side, result.name, f"{_numbers(result)}\n{result.shown}")
         if result.pooled is not None:
             row += _panels(result.pooled, box, side, "then pooled", str(result.pooling))[-1:]
         rows.append(row)
@@ -67,7 +67,7 @@ def _panels(pixels: np.ndarray, box: Box | None, side: int, name: str, note: str
 
 
 def _numbers(result: Filtered) -> str:
-    rows = "; ".join(" ".join(f"{number:g}" for number in row) for row in result.kernel.tolist())
+    rows = ";  ".join("  ".join(f"{number:g}" for number in row) for row in result.kernel.tolist())
     return rows if len(rows) <= _LONGEST else f"{result.kernel.shape[0]}x{result.kernel.shape[1]} numbers"
 
 
