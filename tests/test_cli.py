@@ -489,3 +489,69 @@ def test_a_set_that_cannot_be_fetched_is_told_in_one_paragraph(cli: Cli, monkeyp
     assert code == 1
     assert "EuroSAT.zip could not be fetched" in err
     assert "sets/eurosat" in err
+
+
+def test_size_fills_the_formula_in(cli: Cli) -> None:
+    found = json.loads(cli("size", "--input", "224x100", "--kernel", 11, "--stride", 4, "--padding", 2, "--json")[1])
+    assert found["output"] == [55, 24]
+    assert (
+        "floor(217 / 4) + 1 = 54 + 1 = 55"
+        in cli("size", "--input", 224, "--kernel", 11, "--stride", 4, "--padding", 2)[1]
+    )
+    code, _, err = cli("size", "--input", 3, "--kernel", 5)
+    assert (code, "needs at least W = 5" in err) == (1, True)
+
+
+def picture(file: str) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image)
+
+
+def test_filter_writes_a_sheet_and_the_results(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    photo = sorted((photos / "zero").iterdir())[0]
+    options = (
+        "--kernel",
+        "edges",
+        "--kernel",
+        "random5",
+        "--pool",
+        3,
+        "--padding",
+        "same",
+        "--out",
+        tmp_path / "sheet.png",
+    )
+    code, out, err = cli("filter", photo, *options, "--save", tmp_path / "full", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert [kernel["name"] for kernel in found["kernel"]] == ["edges", "random5"]
+    assert [kernel["pooled"] for kernel in found["kernel"]] == [[2, 2], [2, 2]]
+    assert picture(found["output"]).ndim == 3
+    assert [picture(file).shape[:2] for file in found["files"]] == [(8, 8), (2, 2)] * 2
+    code, _, err = cli("filter", photo, "--kernel", "1 2; 3")
+    assert (code, "rows of 2, 1 numbers" in err) == (1, True)
+
+
+def test_steps_works_out_one_number(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    text = "conv4,psame relu pool dense6"
+    run = tmp_path / "run"
+    assert cli("train", photos, "--model", text, "--epochs", 1, "--precision", "fp32", "--out", run)[0] == 0
+    photo = sorted((photos / "zero").iterdir())[0]
+    code, out, err = cli(
+        "steps", run, photo, "--layer", "conv1", "--channel", 2, "--at", "3,0", "--out", tmp_path / "s.png", "--json"
+    )
+    assert code == 0, err
+    found = json.loads(out)
+    assert {"layer", "position", "terms", "sum", "bias", "value", "torch"} <= set(found)
+    assert (found["layer"], found["position"]) == ("conv1", [2, 3, 0])
+    assert found["value"] == pytest.approx(found["torch"], rel=1e-5, abs=1e-6)
+    assert found["value"] == pytest.approx(sum(term["product"] for term in found["terms"]) + found["bias"])
+    assert picture(found["output"]).shape[2] == 3
+    assert "softmax over 3 numbers" in cli("steps", run, photo, "--layer", "answer")[1]
+    for wrong, said in [
+        (("--layer", "conv2"), "Did you mean conv1"),
+        (("--channel", 4), "channel 0 to 3"),
+        (("--at", "x"), "5,7"),
+    ]:
+        code, _, err = cli("steps", run, photo, *wrong)
+        assert (code, said in err) == (1, True), err

@@ -21,7 +21,7 @@ def summary(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """The layer table of a network: output shape, parameters, multiply-adds, receptive field."""
+    """The layer table of a network: output shape, parameters, multiply-adds, memory, receptive field."""
     from pellucid.model.describe import summary_of, versus_dense_of
 
     table = summary_of(model, input_shape=input_shape, num_classes=classes)

@@ -6,13 +6,16 @@ is not mirrored first (mathematicians call that cross-correlation).
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
 
 from pellucid.errors import ConfigError, ShapeError, UnknownNameError, nearest
-from pellucid.model.arithmetic import output_size, same_padding
+from pellucid.model.arithmetic import output_size
+from pellucid.model.size import border_of
 
 KERNELS: dict[str, tuple[tuple[float, ...], ...]] = {
     "smooth": ((1, 1, 1), (1, 1, 1), (1, 1, 1)),
@@ -27,15 +30,21 @@ KERNELS: dict[str, tuple[tuple[float, ...], ...]] = {
 }
 
 
+_WRITTEN = re.compile(r"[\s;,]*|[\s;,]*[-+.\d][-+.\deE\s;,]*")
+
+
 def find_kernel(kernel: str | ArrayLike) -> np.ndarray:
     """The kernel of a name, or of a matrix (K_h, K_w), as float64. `smooth` and `gaussian-blur` add up to 9 and 8.
 
-    Raises UnknownNameError with the nearest names, ConfigError for a matrix that is none.
+    A text with numbers is a matrix, too: "0 -1 0; -1 5 -1; 0 -1 0". Raises UnknownNameError with the nearest names, ConfigError for a matrix that is none.
     """
+    if isinstance(kernel, str) and _WRITTEN.fullmatch(kernel):
+        kernel = _rows(kernel)
     if isinstance(kernel, str):
         if kernel not in KERNELS:
             raise UnknownNameError(
-                f"Unknown kernel '{kernel}'; expected one of {', '.join(KERNELS)}, or a matrix of numbers. "
+                f"Unknown kernel '{kernel}'; expected one of {', '.join(KERNELS)}, or a matrix of numbers like "
+                f"'0 -1 0; -1 5 -1; 0 -1 0'. "
                 f"{nearest(kernel, KERNELS)}".rstrip()
             )
         kernel = KERNELS[kernel]
@@ -59,7 +68,7 @@ def convolve(
     """
     matrix = find_kernel(kernel)
     _check_word(reduce, "reduce", ("sum", "mean"))
-    border = tuple(_border(padding, side) for side in matrix.shape)
+    border = tuple(border_of(padding, side) if isinstance(padding, str) else padding for side in matrix.shape)
     planes = _planes(image)
     for side, window, edge in zip(planes.shape[2:], matrix.shape, border, strict=True):
         output_size(side, window, padding=edge, stride=stride)  # says what does not fit, in our words
@@ -85,11 +94,18 @@ def pool(
     return _as_image(operation(planes, window, stride, ceil_mode=ragged), image)
 
 
-def _border(padding: int | str, kernel: int) -> int:
-    if not isinstance(padding, str):
-        return padding
-    _check_word(padding, "padding", ("none", "same", "wide"))
-    return 0 if padding == "none" else same_padding(kernel) if padding == "same" else kernel - 1
+def _rows(text: str) -> list[list[float]]:
+    try:
+        rows = [[float(number) for number in re.split(r"[\s,]+", row) if number] for row in text.split(";")]
+    except ValueError as error:
+        raise ConfigError(f"The kernel '{text}' holds what is no number: {error}.") from error
+    rows = rows[:-1] if rows and not rows[-1] else rows  # a semicolon after the last row
+    if len({len(row) for row in rows}) != 1 or not rows[0]:
+        raise ConfigError(
+            f"The kernel '{text}' has rows of {', '.join(str(len(row)) for row in rows) or 'no'} numbers; expected rows of one "
+            "length between semicolons, like '0 -1 0; -1 5 -1; 0 -1 0'."
+        )
+    return rows
 
 
 def _planes(image: ArrayLike) -> torch.Tensor:
