@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from pellucid.cli.app import app
-from pellucid.cli import learn, measure, answer, find, maps, numbers, networks  # noqa: F401
+from pellucid.cli import learn, measure, answer, heat, find, maps, numbers, networks  # noqa: F401
 
 import os
 import sys

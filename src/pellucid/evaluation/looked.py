@@ -99,6 +99,17 @@ def look(
     return Looked(run, content, classifier, chosen, pack, logits, classifier.answers(logits), name)
 
 
+def own_pictures(
+    run: Run, classifier: Classifier, split: str, *, progress: Progress | None = None
+) -> tuple[Chosen, Pack]:
+    """A part of the run's own pictures, those that can be read, and the pack that holds their pixels; nothing is answered."""
+    content = run.read()
+    refuse_series(content, run)
+    chosen = _own_split(run, content, classifier, split)
+    pack = open_pack(chosen.dataset, classifier.contract, progress=progress)
+    return _without_bad(chosen, pack.records), pack
+
+
 def refuse_series(content: dict[str, Any], run: Run) -> None:
     """Raises RunError when the run holds several trainings."""
     if members := content.get("members"):

@@ -180,6 +180,18 @@ def _predictions(classifier: Classifier, pixels: np.ndarray, caution: Caution | 
     return caution(predictions, logits.numpy(), probabilities) if caution else predictions
 
 
+def file_stem(path: str, taken: set[str]) -> str:
+    """The name of a file to write about the picture `path`, without an ending: safe on every disk, and none of those that are
+    `taken`, to which it is added."""
+    stem = re.sub(r"[^\w.-]+", "-", Path(path).stem).strip("-.") or "picture"
+    stem = stem.encode()[:120].decode(errors="ignore")  # names are limited in bytes
+    name, number = stem, 2
+    while name.lower() in taken:
+        name, number = f"{stem}-{number}", number + 1
+    taken.add(name.lower())
+    return name
+
+
 class Drawer:
     """Writes each picture with its top labels below it into a folder, under names that never collide."""
 
@@ -192,12 +204,7 @@ class Drawer:
     def __call__(self, answer: Answer, picture: Picture) -> None:
         """Draws one answer; to be given to `predict_files` as `on_picture`."""
         assert answer.prediction is not None
-        stem = re.sub(r"[^\w.-]+", "-", Path(answer.path).stem).strip("-.") or "picture"
-        stem = stem.encode()[:120].decode(errors="ignore")  # names are limited in bytes
-        name, number = stem, 2
-        while name.lower() in self._taken:
-            name, number = f"{stem}-{number}", number + 1
-        self._taken.add(name.lower())
+        name = file_stem(answer.path, self._taken)
         content = io.BytesIO()
         labels, bold = answer.prediction.rows(self.top)
         draw_labels(as_image(picture.pixels), labels, bold=bold).save(content, "PNG")

@@ -105,7 +105,9 @@ def randomized(classifier: Classifier, pixels: np.ndarray, *, seed: int = 0) -> 
         for parameter in module.parameters():
             order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
             parameter.copy_(parameter.flatten()[order].view_as(parameter))
-        norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+        norms = [
+            m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats
+        ]
         module.eval()
         for norm in norms:
             norm.reset_running_stats()
@@ -133,7 +135,9 @@ def _grad_cam(classifier: Classifier, x: torch.Tensor, score: Score, layer: MapL
     from captum.attr import LayerGradCam
 
     assert layer is not None
-    tap = nn.Identity()  # so that calls of a module that works twice, and other layouts than (N, C, H, W), are alike to captum
+    tap = (
+        nn.Identity()
+    )  # so that calls of a module that works twice, and other layouts than (N, C, H, W), are alike to captum
 
     def through_tap(output: torch.Tensor) -> torch.Tensor:
         found = as_maps(output, (x.shape[2], x.shape[3]), len(output))
@@ -210,4 +214,11 @@ METHODS: dict[str, Method] = {
     ),
 }  # fmt: skip
 
-_REFUSED = {"guided-backprop", "guided-backpropagation", "guided-grad-cam", "guided-gradcam", "deconvolution", "deconvnet"}
+_REFUSED = {
+    "guided-backprop",
+    "guided-backpropagation",
+    "guided-grad-cam",
+    "guided-gradcam",
+    "deconvolution",
+    "deconvnet",
+}

@@ -20,7 +20,7 @@ CELLS = 14  # of a side at most
 STEPS = 10  # of a curve
 SHARES = (0.2, 0.4, 0.6, 0.8)  # of the cells, that ROAD takes away
 MARGIN = 1 / 8  # of a side: the outer margin of a picture
-_BLUR = 1 / 16  # of a side: standard deviation of the blur that hides everything
+_BLUR = 1 / 6  # of a side: standard deviation of the blur that hides everything
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,9 @@ def measure(
     scores = []
     for row in found[3:].reshape(len(maps), -1):
         deleted, inserted, road = np.split(row, [len(steps), 2 * len(steps)])
-        scores.append(_scores(np.array([full, *deleted, none]), np.array([vague, *inserted, full]), road.reshape(2, -1)))
+        scores.append(
+            _scores(np.array([full, *deleted, none]), np.array([vague, *inserted, full]), road.reshape(2, -1))
+        )
     return scores
 
 
@@ -95,7 +97,7 @@ def edge_map(pixels: np.ndarray) -> np.ndarray:
 
 
 def blur(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, C), with a Gaussian of a sixteenth of the larger side: color without shapes."""
+    """uint8 (H, W, C), with a Gaussian of a sixth of the larger side: color without shapes."""
     from scipy.ndimage import gaussian_filter
 
     sigma = _BLUR * max(pixels.shape[:2])
@@ -119,15 +121,15 @@ def margin_share(values: np.ndarray) -> float:
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Spearman's correlation of two maps (H, W) over the cells; nan where one of them is constant."""
     cells = cell_numbers(*one.shape)
-    ranks = [_ranks(in_cells(values, cells)) for values in (one, other)]
-    if min(np.ptp(rank) for rank in ranks) == 0:
+    first, second = (_ranks(in_cells(values, cells)) for values in (one, other))
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _scores(deletion: np.ndarray, insertion: np.ndarray, road: np.ndarray) -> Scores:
-    area = [float((curve[:-1] + curve[1:]).mean() / 2) for curve in (deletion, insertion)]
-    return Scores(*area, float((road[1] - road[0]).mean() / 2), deletion, insertion, road)
+    areas = [float((curve[:-1] + curve[1:]).mean() / 2) for curve in (deletion, insertion)]
+    return Scores(areas[0], areas[1], float((road[1] - road[0]).mean() / 2), deletion, insertion, road)
 
 
 def _places(values: np.ndarray, cells: np.ndarray, seed: int) -> np.ndarray:

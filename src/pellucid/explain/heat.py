@@ -143,22 +143,26 @@ class Explanation:
 
 
 def prepare(
-    classifier: Classifier, pixels: np.ndarray, *, methods: Sequence[str] = ("all",), layer: str | None = None,
+    classifier: Classifier, pixels: np.ndarray, *, methods: Sequence[str] = (), layer: str | None = None,
     draws: int = _DRAWS, seed: int = 0,
 ) -> Explainer:  # fmt: skip
-    """How to explain pictures like `pixels`, uint8 (N, H, W, C), the first of which chooses the layer.
+    """How to explain pictures like `pixels`, uint8 (N, H, W, C), the first of which chooses the layer: by Grad-CAM, where no layer
+    has maps by occlusion, or by the `methods` ("all": every one). draws: random maps that each is held against.
 
     Raises UnknownNameError for a method or layer that is not there, ConfigError for a layer without maps.
     """
-    names = tuple(METHODS) if "all" in methods else tuple(dict.fromkeys(find_method(m) and m for m in methods))
+    for method in methods:
+        if method != "all":
+            find_method(method)
+    names = tuple(METHODS) if "all" in methods else tuple(dict.fromkeys(methods)) or ("grad-cam",)
     found, why = None, ""
     if layer is not None or any(METHODS[name].needs_layer for name in names):
         try:
             found = find_map_layer(classifier, pixels[0], layer)
         except ConfigError as error:
-            if layer is not None or len(names) == 1:
+            if layer is not None or (methods and len(names) == 1):
                 raise
-            why = str(error)
+            why, names = str(error), names if methods else (*names, "occlusion")
     probes = np.concatenate([_probes(picture) for picture in pixels[:_PROBES]])[:: max(1, min(len(pixels), _PROBES))]
     count = 2 if draws > 1 else 1
     twins = tuple(randomized(classifier, probes, seed=seed + k) for k in range(count))
@@ -186,7 +190,9 @@ def explain(explainer: Explainer, name: str, pixels: np.ndarray, label: str | No
         if why := why_refused(values):
             refused.append((method, why))
             continue
-        twins = [attribute(twin, pixels[None], target, method, explainer.layer, seed=seed)[0] for twin in explainer.twins]
+        twins = [
+            attribute(twin, pixels[None], target, method, explainer.layer, seed=seed)[0] for twin in explainer.twins
+        ]
         maps.append((method, values, np.array([faith.rank_correlation(values, twin) for twin in twins]), seconds))
     floors = [faith.random_map(pixels.shape[:2], seed + k) for k in range(explainer.draws)]
     every = [*(values for _, values, _, _ in maps), faith.edge_map(pixels), *floors]
@@ -200,7 +206,7 @@ def explain(explainer: Explainer, name: str, pixels: np.ndarray, label: str | No
     by_margin, full = answer(np.stack([np.where(outside, pixels, empty), pixels]))
     return Explanation(
         name, pixels, classifier.classes[target.output], float(answers[0, target.output]), classifier.rank(answers[0]).text(3),
-        tuple(sorted(heat, key=lambda each: -each.scores.road)), tuple(refused), explainer.layer,
+        tuple(sorted(heat, key=lambda each: (not each.believed, -each.scores.road))), tuple(refused), explainer.layer,
         float(by_margin / full),
     )  # fmt: skip
 
@@ -225,7 +231,9 @@ def worded(beats: dict[str, tuple[bool, bool]], similarity: float) -> str:
         for score, both in beats.items()
         if not all(both)
     ]
-    return (f"beats both floors on {won[0]}, " if won else "") + f"does not beat them on {' and '.join(lost)}: believe it with care."
+    return (
+        f"beats both floors on {won[0]}, " if won else ""
+    ) + f"does not beat them on {' and '.join(lost)}: believe it with care."
 
 
 def _target(classifier: Classifier, answers: np.ndarray, label: str | None) -> tuple[Target, Answer]:
@@ -233,12 +241,16 @@ def _target(classifier: Classifier, answers: np.ndarray, label: str | None) -> t
     if classifier.task.kind == NUMBER:
         full, empty = map(float, answers[:, 0])
         if label not in (None, classifier.classes[0]):
-            raise UnknownNameError(f"--class is '{label}', but this classifier answers with a number, {classifier.classes[0]}.")
+            raise UnknownNameError(
+                f"--class is '{label}', but this classifier answers with a number, {classifier.classes[0]}."
+            )
         if abs(full - empty) < max(1e-3 * classifier.task.std, 1e-9):
             raise PictureError(
                 f"the answer, {rounded(full, classifier.task.step)}, is that for an empty picture: nothing in it speaks for another"
             )
-        return Target(0, 1 if full > empty else -1), lambda batch: (classifier.predict_proba(batch)[:, 0] - empty) / (full - empty)
+        return Target(
+            0, 1 if full > empty else -1
+        ), lambda batch: (classifier.predict_proba(batch)[:, 0] - empty) / (full - empty)
     if label is not None and label not in classifier.classes:
         kind = "class" if classifier.task.kind == CLASS else "label"
         some = ", ".join(classifier.classes[:12]) + (", ..." if len(classifier.classes) > 12 else "")
@@ -261,4 +273,3 @@ def _mean(scores: Sequence[Scores], name: str) -> float:
 
 def _nanmean(values: np.ndarray) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
-

@@ -1,18 +1,20 @@
 """Heat maps as pictures: the heat over the picture in grey, with contour lines, and beside it the curves that judge it.
 
-The heat is shown in the grain in which it is measured. Viridis grows lighter evenly, and the contour lines carry the same again,
-so that color-blind readers and grey printers lose nothing.
+The heat is shown in the grain in which it is measured. One color over grey and contour lines, the hotter the wider, say the same
+twice, so that color-blind readers and grey printers lose nothing.
 """
 
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
 from pellucid.evaluation.draw import fit
@@ -23,9 +25,9 @@ from pellucid.explain.heat import Explanation, HeatMap
 
 SIDE = 448  # pixels of an overlay, about
 LEVELS = (0.3, 0.6, 0.9)  # of the strongest heat: where the contour lines run
-_STRENGTH = 0.55  # of the color over the grey picture
+_HEAT, _STRENGTH = (255, 128, 0), 0.75  # the color of the strongest heat, and how much of it lies over the grey picture
 _OWN, _RANDOM, _EDGES = "#0072b2", "#5b6673", "#b84d00"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "text.color": "#1b2430", "axes.edgecolor": "#5b6673", "axes.linewidth": 0.6,
     "axes.spines.top": False, "axes.spines.right": False, "xtick.color": "#5b6673", "ytick.color": "#5b6673",
     "axes.labelcolor": "#1b2430",
@@ -37,8 +39,8 @@ def overlay(pixels: np.ndarray, values: np.ndarray, side: int = SIDE) -> Image.I
     picture = fit(as_image(pixels).convert("L"), side)
     grey = np.asarray(picture).astype(np.float64)  # (h, w, 3)
     heat = smooth(values, (picture.height, picture.width))
-    color = 255 * matplotlib.colormaps["viridis"](heat)[..., :3]
-    mixed = (1 - _STRENGTH) * (40 + 0.85 * grey) + _STRENGTH * color
+    strength = _STRENGTH * heat[..., None]
+    mixed = (1 - strength) * grey + strength * np.array(_HEAT)
     return _with_contours(np.clip(mixed, 0, 255).astype(np.uint8), heat)
 
 
@@ -57,36 +59,39 @@ def sheet(explanation: Explanation, heat: HeatMap) -> bytes:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(13.2, 3.9), dpi=110, layout="constrained")
         axes = figure.subplots(1, 4, width_ratios=(1, 1, 1.05, 1.05))
-        for place, image in ((axes[0], _plain(explanation.pixels)), (axes[1], overlay(explanation.pixels, heat.values))):
-            place.imshow(image, interpolation="nearest" if min(explanation.pixels.shape[:2]) < SIDE // 2 else "antialiased")
+        for place, image in (
+            (axes[0], _plain(explanation.pixels)),
+            (axes[1], overlay(explanation.pixels, heat.values)),
+        ):
+            place.imshow(
+                image, interpolation="nearest" if min(explanation.pixels.shape[:2]) < SIDE // 2 else "antialiased"
+            )
             place.set_axis_off()
         axes[0].set_title(shorten(explanation.answer, 46), loc="left", fontsize=9, parse_math=False)
-        axes[1].set_title(f"{heat.title}: {shorten(explanation.label, 30)}", loc="left", fontsize=9, weight="bold", parse_math=False)
+        axes[1].set_title(
+            f"{heat.title}: {shorten(explanation.label, 30)}", loc="left", fontsize=9, weight="bold", parse_math=False
+        )
         for place, score in ((axes[2], "deletion"), (axes[3], "insertion")):
-            _curves(place, heat, score)
+            draw_curves(place, heat, score, (_OWN, _RANDOM, _EDGES))
+            better = "lower" if score == "deletion" else "higher"
+            place.set_title(f"{score}: {better} is better", loc="left", fontsize=9)
         figure.suptitle(shorten(f"{heat.title} {heat.verdict}", 150), fontsize=9.5, x=0.01, ha="left", parse_math=False)
         content = io.BytesIO()
         FigureCanvasAgg(figure).print_png(content)
     return content.getvalue()
 
 
-def curves_of(heat: HeatMap, score: str) -> list[tuple[str, np.ndarray]]:
-    """The curves of a map and its floors, each with its name and area, for deletion or insertion."""
-    curve = f"{score}_curve"
-    mean = np.mean([getattr(random, curve) for random in heat.random], axis=0)
-    every = [(heat.title, getattr(heat.scores, curve)), ("random map", mean), ("edges", getattr(heat.edges, curve))]
-    return [(f"{name} {(y[:-1] + y[1:]).mean() / 2:.3f}", y) for name, y in every]
-
-
-def _curves(axes: Axes, heat: HeatMap, score: str) -> None:
-    x = np.linspace(0, 100, STEPS + 1)
-    styles = (("-", _OWN, 2.2), ("--", _RANDOM, 1.2), (":", _EDGES, 1.6))
-    for (name, y), (line, color, width) in zip(curves_of(heat, score), styles, strict=True):
-        axes.plot(x, y, line, color=color, linewidth=width, label=name)
-    axes.set(xlabel=f"hottest cells {'hidden' if score == 'deletion' else 'shown'} (%)", xlim=(0, 100))
-    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-    better = "lower" if score == "deletion" else "higher"
-    axes.set_title(f"{score}: the answer ({better} is better)", loc="left", fontsize=9)
+def draw_curves(axes: Axes, heat: HeatMap, score: str, colors: tuple[str, str, str]) -> None:
+    """The curve of deletion or insertion of a map, of a random map (the mean) and of the edges, in three colors."""
+    curve, x = f"{score}_curve", np.linspace(0, 1, STEPS + 1)
+    random = np.mean([getattr(each, curve) for each in heat.random], axis=0)
+    every = ((heat.title, getattr(heat.scores, curve)), ("random map", random), ("edges", getattr(heat.edges, curve)))
+    for (name, y), color, line, width in zip(every, colors, ("-", "--", ":"), (2.2, 1.2, 1.6), strict=True):
+        label = f"{name} {(y[:-1] + y[1:]).mean() / 2:.3f}"
+        axes.plot(x, y, line, color=color, linewidth=width, label=label)
+    axes.set(xlabel=f"hottest cells {'hidden' if score == 'deletion' else 'shown'}", ylabel="answer", xlim=(0, 1))
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.legend(frameon=False, fontsize=8)
 
 

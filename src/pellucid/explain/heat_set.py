@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,8 +134,7 @@ class ExplainedSet:
 
 def explain_many(
     explainer: Explainer,
-    pictures: Iterable[tuple[str, np.ndarray | str]],
-    total: int,
+    pictures: Sequence[tuple[str, np.ndarray | str]],
     *,
     source: str,
     label: str | None = None,
@@ -151,7 +150,7 @@ def explain_many(
     found, skipped, kept = [], [], []
     for index, (name, pixels) in enumerate(pictures):
         if progress:
-            progress(index, total)
+            progress(index, len(pictures))
         try:
             if isinstance(pixels, str):
                 raise PictureError(pixels)
@@ -167,7 +166,9 @@ def explain_many(
     ]
     if not methods:
         why = skipped[0][1] if skipped else found[0].refused[0][1]
-        raise DataError(f"None of {counted(total, 'picture')} could be explained. The first: {why}. Give other pictures.")
+        raise DataError(
+            f"None of {counted(len(pictures), 'picture')} could be explained. The first: {why}. Give other pictures."
+        )
     by_margin = share(np.array([e.by_margin >= ENOUGH for e in found]), of)
     return ExplainedSet(source, tuple(found), tuple(methods), tuple(skipped), by_margin, tuple(notes))
 
@@ -205,8 +206,13 @@ def _over_many(
         heat = np.maximum(each.values, 0)
         heats.setdefault(found[row].label, []).append(heat / heat.sum())
     return Believed(
-        method, len(maps), *({name: mean_interval(of_all[name], of) for name in SCORES} for of_all in (own, random, edges)), gains,
-        float(np.nanmean(like)) if np.isfinite(like).any() else float("nan"), mean_interval([m.in_margin for _, m in maps], of),
-        {label: (len(some), np.mean(some, axis=0)) for label, some in sorted(heats.items())},
-    )  # fmt: skip
-
+        method=method,
+        n=len(maps),
+        scores={name: mean_interval(own[name], of) for name in SCORES},
+        random={name: mean_interval(random[name], of) for name in SCORES},
+        edges={name: mean_interval(edges[name], of) for name in SCORES},
+        gains=gains,
+        similarity=float(np.nanmean(like)) if np.isfinite(like).any() else float("nan"),
+        in_margin=mean_interval([each.in_margin for _, each in maps], of),
+        averages={label: (len(some), np.mean(some, axis=0)) for label, some in sorted(heats.items())},
+    )

@@ -53,7 +53,9 @@ def _cycle(u: torch.Tensor, right: torch.Tensor | None, unknown: torch.Tensor) -
     u = _relax(u, right, unknown, _SWEEPS)
     over = _mean(u).sub_(u)
     over = (over if right is None else over.add_(right)).mul_(unknown)
-    inside = -F.max_pool2d(-unknown, 3, stride=1, padding=1)  # a hole that is too large on the half grid would not converge
+    inside = -F.max_pool2d(
+        -unknown, 3, stride=1, padding=1
+    )  # a hole that is too large on the half grid would not converge
     within = (F.avg_pool2d(inside, 2, ceil_mode=True) == 1).float()
     coarse = 4 * F.avg_pool2d(over, 2, ceil_mode=True)  # the same surface bends four times as much from pixel to pixel
     better = _cycle(torch.zeros_like(coarse), coarse, within)

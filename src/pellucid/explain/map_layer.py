@@ -116,7 +116,8 @@ def as_maps(
             height = round((max(places, 0) * size[0] / size[1]) ** 0.5)
             if height > 1 and places % height == 0 and _fits(height, places // height, size):
                 grid = output[:, extra:].transpose(1, 2).unflatten(2, (height, places // height))
-                return grid, lambda maps: torch.cat([output[:, :extra], maps.flatten(2).transpose(1, 2)], 1)
+                front = output[:, :extra]
+                return grid, lambda maps, front=front: torch.cat([front, maps.flatten(2).transpose(1, 2)], 1)
     return None
 
 
