@@ -16,7 +16,8 @@ from pellucid.explain.impute import impute
 
 Answer = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, C) -> float (N,): 1 is all of the answer, 0 nothing of it
 
-CELLS = 14  # of a side at most
+CELLS = 7  # of a side: as many as usual networks have places in their last maps
+_TINY = 14  # pixels of a side, up to which a cell is a pixel
 STEPS = 10  # of a curve
 SHARES = (0.2, 0.4, 0.6, 0.8)  # of the cells, that ROAD takes away
 MARGIN = 1 / 8  # of a side: the outer margin of a picture
@@ -71,9 +72,9 @@ def measure(
     return scores
 
 
-def cell_numbers(height: int, width: int) -> np.ndarray:
-    """int (H, W): which cell a pixel belongs to; at most CELLS x CELLS nearly equal ones, in tiny pictures each pixel."""
-    rows, columns = (np.arange(side) * min(side, CELLS) // side for side in (height, width))
+def cell_numbers(height: int, width: int, cells: int = CELLS) -> np.ndarray:
+    """int (H, W): which cell a pixel belongs to, of cells x cells nearly equal ones; along sides of up to 14 pixels, each pixel."""
+    rows, columns = (np.arange(side) * (side if side <= _TINY else cells) // side for side in (height, width))
     return rows[:, None] * (columns.max() + 1) + columns
 
 

@@ -1,6 +1,6 @@
 """Heat maps as pictures: the heat over the picture in grey, with contour lines, and beside it the curves that judge it.
 
-The heat is shown in the grain in which it is measured. One color over grey and contour lines, the hotter the wider, say the same
+The heat is shown as means of cells, since single pixels of a map are noise. One color over grey and contour lines, the hotter the wider, say the same
 twice, so that color-blind readers and grey printers lose nothing.
 """
 
@@ -24,6 +24,7 @@ from pellucid.explain.faithfulness import STEPS, cell_numbers, in_cells
 from pellucid.explain.heat import Explanation, HeatMap
 
 SIDE = 448  # pixels of an overlay, about
+GRAIN = 14  # cells of a side, that heat is shown in
 LEVELS = (0.3, 0.6, 0.9)  # of the strongest heat: where the contour lines run
 _HEAT, _STRENGTH = (255, 128, 0), 0.75  # the color of the strongest heat, and how much of it lies over the grey picture
 _OWN, _RANDOM, _EDGES = "#0072b2", "#5b6673", "#b84d00"
@@ -46,7 +47,7 @@ def overlay(pixels: np.ndarray, values: np.ndarray, side: int = SIDE) -> Image.I
 
 def smooth(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The positive part of a map (H, W), as means of cells, from 0 to 1, enlarged to `size` without steps."""
-    cells = cell_numbers(*values.shape)
+    cells = cell_numbers(values.shape[0], values.shape[1], GRAIN)
     heat = np.maximum(in_cells(values, cells), 0)
     rows = len(np.unique(cells[:, 0]))
     heat = (heat / heat.max() if heat.max() > 0 else heat).reshape(rows, -1).astype(np.float32)

@@ -19,7 +19,7 @@ from pellucid.evaluation.text import counted, percent
 from pellucid.explain.attribution import METHODS
 from pellucid.explain.faithfulness import CELLS, MARGIN, SHARES, STEPS
 from pellucid.explain.heat import Explanation, HeatMap
-from pellucid.explain.heat_draw import LEVELS, SIDE, draw_curves, overlay
+from pellucid.explain.heat_draw import GRAIN, LEVELS, SIDE, draw_curves, overlay
 from pellucid.explain.heat_set import SCORES, Believed, ExplainedSet
 
 _SHOWN = 24  # pictures of a set
@@ -173,7 +173,7 @@ def _meaning(channels: int) -> str:
     shares = ", ".join(percent(share).replace(".0", "") for share in SHARES)
     drawn = drawn_channels(channels)
     lines = [
-        f"The heat is shown and measured in at most {CELLS}x{CELLS} cells; lines at {', '.join(f'{100 * level:.0f} %' for level in LEVELS)} of the strongest.",
+        f"The heat is shown in {GRAIN}x{GRAIN} cells and measured in {CELLS}x{CELLS} (in tiny pictures: in pixels); lines at {', '.join(f'{100 * level:.0f} %' for level in LEVELS)} of the strongest.",
         f"Deletion: the hottest cells are covered with the mean color of the pixel contract, in {STEPS} steps; the area below the answer, lower is better.",
         "Insertion: they are shown on a strongly blurred picture; the area, higher is better.",
         f"ROAD: the {shares} hottest or coolest cells are filled from their surroundings, so that no hole is seen; half the difference "
