@@ -62,7 +62,7 @@ def attribute(
         torch.manual_seed(seed)
         maps = []
         for part in np.array_split(pixels, -(-len(pixels) // classifier.batch_size)):
-            x = classifier.contract.tensor(torch.from_numpy(np.ascontiguousarray(part)).to(classifier.device))
+            x = classifier.contract.tensor(torch.from_numpy(np.array(part)).to(classifier.device))
             found = [_one_side(classifier, x, target, chosen, layer, mirrored) for mirrored in sides]
             maps.append(torch.stack(found).mean(0).cpu())
     return torch.cat(maps).numpy()
@@ -114,7 +114,7 @@ def randomized(classifier: Classifier, pixels: np.ndarray, *, seed: int = 0) -> 
             norm.momentum = 1.0
             norm.train()
         if norms:
-            module(classifier.contract.tensor(torch.from_numpy(pixels).to(classifier.device)))
+            module(classifier.contract.tensor(torch.from_numpy(np.array(pixels)).to(classifier.device)))
         module.eval()
     return replace(classifier, module=module, forward=None)
 

@@ -91,9 +91,10 @@ def draw_curves(axes: Axes, heat: HeatMap, score: str, colors: tuple[str, str, s
         label = f"{name} {(y[:-1] + y[1:]).mean() / 2:.3f}"
         axes.plot(x, y, line, color=color, linewidth=width, label=label)
     axes.set(xlabel=f"hottest cells {'hidden' if score == 'deletion' else 'shown'}", ylabel="answer", xlim=(0, 1))
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(0.0, low), 1.4 * high)  # room for the names above the curves
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper right", borderaxespad=0)
 
 
 def _plain(pixels: np.ndarray) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -42,7 +43,9 @@ def render_explanation(found: Explanation, made: Mapping[str, str]) -> str:
         *(section(safe(heat.title), _map(found, heat, index)) for index, heat in enumerate(found.maps)),
         section("What the figures mean", _meaning(found.pixels.shape[2])),
     ]
-    return render_page(f"{found.name}: what speaks for {found.label}", sections, made)
+    return render_page(
+        f"{Path(found.name).name}: what speaks for {found.label}", sections, {"Picture": found.name, **made}
+    )
 
 
 def render_set(found: ExplainedSet, made: Mapping[str, str]) -> str:
@@ -148,7 +151,7 @@ def _cards(found: ExplainedSet) -> str:
     shown = found.explanations[:: max(1, len(found.explanations) // _SHOWN)][:_SHOWN]
     cards = "".join(
         f'<div class="card"><div class="picture"><img alt="" src="{data_uri(overlay(e.pixels, heat.values, 224))}"></div>'
-        f'<p>{safe(e.answer)}</p><p class="{"right" if heat.believed else "wrong"}">{"✓ believe it" if heat.believed else "✗ not certain"}'
+        f'<p>{safe(e.answer.split(", ")[0])}</p><p class="{"right" if heat.believed else "wrong"}">{"✓ believe it" if heat.believed else "✗ not certain"}'
         f'</p><p class="path">{safe(e.name)}</p></div>'
         for e in shown
         for heat in e.maps

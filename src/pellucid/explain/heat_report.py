@@ -76,7 +76,7 @@ def explain_pictures(
         names = [names[i] for i in rows]
         pictures: list[np.ndarray | str] = [pack.pixels[chosen.rows[i]] for i in rows]
         groups = [chosen.groups[i] for i in rows] if chosen.groups else None
-        notes, total, source = list(chosen.notes), len(chosen.rows), f"the {split} part"
+        notes, total, source = list(chosen.notes), len(chosen.rows), f"{Path(run).name}, {split} part"
     else:
         files = find_pictures(paths)
         names = [str(files[i]) for i in _some(len(files), limit, seed)]

@@ -170,6 +170,7 @@ def explain_many(
             f"None of {counted(len(pictures), 'picture')} could be explained. The first: {why}. Give other pictures."
         )
     by_margin = share(np.array([e.by_margin >= ENOUGH for e in found]), of)
+    methods.sort(key=lambda each: -each.scores["road"].value)
     return ExplainedSet(source, tuple(found), tuple(methods), tuple(skipped), by_margin, tuple(notes))
 
 

@@ -40,7 +40,7 @@ def find_map_layer(classifier: Classifier, pixels: np.ndarray, wanted: str | Non
 
     Raises UnknownNameError for a name that is not there, ConfigError when the layer, or every layer, gives no maps.
     """
-    x = classifier.contract.tensor(torch.from_numpy(pixels[None]).to(classifier.device))
+    x = classifier.contract.tensor(torch.from_numpy(np.array(pixels[None])).to(classifier.device))
     found = passes(classifier, x)
     size = (pixels.shape[0], pixels.shape[1])
     with_maps = [passed for passed in found.values() if as_maps(passed.output, size, len(x))]
