@@ -28,8 +28,8 @@ def measure_speed(
     architecture: Architecture, module: nn.Module, contract: PixelContract, batch: int, device: torch.device,
     config: TrainConfig, training: bool = True,
 ) -> dict[tuple[str, bool], float]:  # fmt: skip
-    """Seconds a step by (precision, channels_last), measured here once and kept in the cache, unless other work disturbed the
-    measurement. A step trains, or without `training` only looks.
+    """Seconds a step by (precision, channels_last), measured here once and kept in the cache. A step trains, or without
+    `training` only looks.
 
     Kept, so that one machine chooses alike every time and equal commands give equal results. A deterministic training must
     not depend on a measurement: it is given one choice, fp32 unless another precision was asked for.
@@ -53,11 +53,10 @@ def measure_speed(
             candidates = candidates[:2]
         if not training:
             candidates.remove(("fp32", False))
-        known[key], steady = _seconds_a_step(module, contract, x, device, candidates, training)
-        if steady:
-            with storage_errors(file):
-                file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, known)
+        known[key] = _seconds_a_step(module, contract, x, device, candidates, training)
+        with storage_errors(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, known)
     wanted = None if config.precision == "auto" else config.precision
     if config.deterministic:
         name = f"{wanted or 'fp32'} True"
@@ -78,22 +77,23 @@ def fastest(speed: dict[tuple[str, bool], float]) -> tuple[str, bool]:
 def _seconds_a_step(
     module: nn.Module, contract: PixelContract, pixels: torch.Tensor, device: torch.device,
     candidates: Sequence[tuple[str, bool]], training: bool,
-) -> tuple[dict[str, float], bool]:  # fmt: skip
-    """The fastest of four steps of each candidate, of two when they take long, and whether those after the first agree. The
+) -> dict[str, float]:  # fmt: skip
+    """The fastest of four steps of each candidate, of two when they take long, of eight when other work disturbs them. The
     candidates take turns, so that what else the machine does for a moment meets all of them alike."""
     steps = {
         f"{p} {c}": _one_step(copy.deepcopy(module), contract, pixels, device, p, c, training) for p, c in candidates
     }
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(4):
+    for turn in range(8):
         if turn >= 2 and sum(map(sum, times.values())) > 2:
+            break
+        if turn >= 4 and all(max(t[1:]) < _STEADY * min(t[1:]) for t in times.values()):
             break
         for name, step in steps.items():
             started = time.perf_counter()
             step()
             times[name].append(time.perf_counter() - started)
-    steady = all(max(seconds[1:]) < _STEADY * min(seconds[1:]) for seconds in times.values())
-    return {name: min(seconds) for name, seconds in times.items()}, steady
+    return {name: min(seconds) for name, seconds in times.items()}
 
 
 def _one_step(
