@@ -75,6 +75,12 @@ def test_classes_get_their_own_scale_only_where_that_is_clearly_better() -> None
     assert len(each.scale) == len(each.offset) == 5
     assert each.offset[0] - np.mean(each.offset[1:]) == pytest.approx(-4, abs=0.5)
     assert str(each).startswith("vector scaling")
+    of_two = logits[:, :2] + np.array([4, 0], np.float32)
+    two = fit_calibration(ONE_CLASS, of_two[labels < 2], labels[labels < 2])
+    assert two is not None
+    assert (len(two.scale), len(two.offset)) == (1, 2), "of two classes only the difference counts"
+    assert two.offset[0] - two.offset[1] == pytest.approx(-4, abs=0.5)
+    assert "and an offset for each class" in str(two)
     only = fit_calibration(ONE_CLASS, tilted, labels, only_temperature=True)
     assert only is not None
     assert len(only.scale) == 1

@@ -51,7 +51,7 @@ class Calibration:
     def __str__(self) -> str:
         temperatures = [1 / value for value in self.scale]
         if len(temperatures) == 1:
-            return f"temperature {temperatures[0]:.2f}"
+            return f"temperature {temperatures[0]:.2f}" + " and an offset for each class" * (len(self.offset) > 1)
         kind = "vector scaling" if len(self.offset) > 1 else "a temperature for each label"
         return f"{kind}, temperatures {min(temperatures):.2f} to {max(temperatures):.2f}"
 
@@ -90,10 +90,11 @@ def _each_is_better(task: Task, z: torch.Tensor, truth: torch.Tensor) -> bool:
 
 
 def _fit(task: Task, z: torch.Tensor, truth: torch.Tensor, *, each: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale and offset (1,) or (outputs,)."""
+    """Scale and offset (1,) or (outputs,). Of two classes only the difference counts: they share one scale."""
     target = _smoothed(task, z, truth)
     width = z.shape[1] if each else 1
-    log_scale = torch.zeros(width, dtype=torch.float64, requires_grad=True)
+    shared = task.kind == CLASS and width == 2
+    log_scale = torch.zeros(1 if shared else width, dtype=torch.float64, requires_grad=True)
     offset = torch.zeros(width if task.kind == CLASS else 1, dtype=torch.float64)
     offset.requires_grad_(each and task.kind == CLASS)
     learned = [log_scale, offset] if offset.requires_grad else [log_scale]
