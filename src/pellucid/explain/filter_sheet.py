@@ -17,6 +17,7 @@ from pellucid.explain.filter import Filtered
 from pellucid.files import atomic_write, storage_errors
 
 _PANEL, _GAP, _LINE = 480, 16, 20  # pixels
+_ACROSS = 4
 _PART = 160  # pixels of the photograph; each becomes a square of 3x3
 _NARROWEST = 330  # pixels; the texts below need them
 _LONGEST = 44  # letters that fit there
@@ -26,7 +27,7 @@ Panel = tuple[Image.Image, str, str]  # with its name and a note below it
 
 
 def filter_sheet(photo: np.ndarray, results: Sequence[Filtered]) -> Image.Image:
-    """One row a kernel, the photograph on top; large pictures also show their liveliest part."""
+    """The photograph and what each kernel makes of it; large pictures also show their liveliest part."""
     box = _liveliest(photo)
     side = max(fit(as_image(photo), _PANEL).size)
     height, width = photo.shape[:2]
@@ -36,6 +37,9 @@ def filter_sheet(photo: np.ndarray, results: Sequence[Filtered]) -> Image.Image:
         if result.pooled is not None:
             row += _panels(result.pooled, box, side, "then pooled", str(result.pooling))[-1:]
         rows.append(row)
+    if max(map(len, rows)) == 1:  # small pictures without pooling: several in a row
+        panels = [panel for row in rows for panel in row]
+        rows = [panels[start : start + _ACROSS] for start in range(0, len(panels), _ACROSS)]
     return _grid(rows)
 
 

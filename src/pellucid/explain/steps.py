@@ -9,7 +9,7 @@ operation that makes one number of many. What comes before that belongs to the l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,12 @@ from pellucid.explain.trace import Operation, Traced, Value, trace
 from pellucid.explain.work import Index, Work, look, n, times
 from pellucid.model.classifier import Classifier
 
-# Operations that keep every number in its place, and those that only move numbers: the same operation on their positions says where each came from.
+# Operations that keep every number in its place, and those that only move numbers.
 _KEEPS = {"alias", "detach", "clone", "contiguous", "_to_copy"}
 _MOVES = _KEEPS | {
-    "view", "_unsafe_view", "reshape", "_reshape_alias", "t", "transpose", "permute",
-    "as_strided",
-    "unsqueeze", "squeeze", "expand", "select", "slice", "split", "split_with_sizes", "unbind", "cat", "stack", "flip", "roll",
-    "constant_pad_nd", "reflection_pad2d", "replication_pad2d", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+    "view", "_unsafe_view", "reshape", "_reshape_alias", "as_strided", "t", "transpose", "permute", "unsqueeze", "squeeze", "expand",
+    "select", "slice", "split", "split_with_sizes", "unbind", "cat", "stack", "flip", "roll", "constant_pad_nd", "reflection_pad2d",
+    "replication_pad2d", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
 }  # fmt: skip
 
 
@@ -171,7 +170,10 @@ def _before(op: Operation, at: Index) -> tuple[Value, Index] | None:
 
 
 def _origins(op: Operation) -> torch.Tensor:
-    """int64 of the shape of a move's output: the number of each place, counted from 1 through all inputs; 0 is padding."""
+    """int64 of the shape of a move's output: where each number came from, counted from 1 through all inputs; 0 is padding.
+
+    The operation itself says so, run again on these counts in place of the numbers.
+    """
     start, counted = 1, {}
     for value in op.given:
         counted[value] = torch.empty_like(value.tensor, dtype=torch.int64)  # laid out alike in memory
@@ -217,10 +219,10 @@ def _source(value: Value, traced: Traced, layer: str) -> str:
     return f"{value.made_by.name.strip('_')} inside" if inner == layer else inner
 
 
-def _first(classifier: Classifier, names: Sequence[str] | dict[str, None]) -> str:
+def _first(classifier: Classifier, names: Iterable[str]) -> str:
     modules = dict(classifier.module.named_modules())
     convolutions = (name for name in names if isinstance(modules.get(name), torch.nn.Conv2d))
-    return next(convolutions, next(iter(names)))
+    return next(convolutions, None) or next(iter(names))
 
 
 def _position(output: torch.Tensor, layer: str, channel: int | None, at: Sequence[int] | None) -> Index:
@@ -253,12 +255,11 @@ def _position(output: torch.Tensor, layer: str, channel: int | None, at: Sequenc
 
 def _untold(layer: str, op: Operation) -> str:
     inside = f" in '{op.layer}'" if op.layer != layer else ""
+    reason = "there is no rule for it"
+    if "attention" in op.name:
+        reason = "attention weighs all positions with weights that it makes of all of them, in one fused operation"
     return (
-        f"'{layer}' ends in torch's operation {op.name}{inside}, which cannot be told as one sum of a few numbers: "
-        f"{_REASONS.get(op.name, 'it is none of those that are worked out')}. Convolutions, dense layers, pooling, means, norms, softmax, "
-        "sums, products and activations can: choose one of the layers inside of it, or before or after it (pellucid summary)."
+        f"'{layer}' ends in torch's operation {op.name}{inside}, which cannot be told as one sum: {reason}. Convolutions, dense "
+        "layers, pooling, means, norms, softmax, sums, products and activations can be worked out: choose a layer inside of it, or "
+        "one before or after it (pellucid summary)."
     )
-
-
-_ATTENTION = "attention weighs all positions with weights that it makes of all of them, in one fused operation"
-_REASONS = dict.fromkeys(("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention", "_native_multi_head_attention", "_scaled_dot_product_efficient_attention", "scaled_dot_product_attention", "_scaled_dot_product_fused_attention_overrideable"), _ATTENTION)  # fmt: skip

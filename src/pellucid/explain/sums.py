@@ -56,31 +56,17 @@ def _weighted(op: Operation, at: Index, words: str, window: Window, weights: np.
     formula = f"sum of {len(products):,} product{'s' * (len(products) != 1)} = {n(total)}"
     if bias is not None:
         formula += f"; {n(total)} + bias {n(bias)} = {n(value)}"
-    return work(
-        op,
-        at,
-        words,
-        formula,
-        window,
-        value,
-        weights=weights,
-        products=products,
-        total=total,
-        bias=bias,
-    )
+    return work(op, at, words, formula, window, value, weights=weights, products=products, total=total, bias=bias)
 
 
 def _max_pool(op: Operation, at: Index) -> Work:
     kernel = op["kernel_size"]
-    axes = _axes(at[-2:], kernel, op["stride"] or kernel, op["padding"], op["dilation"])
-    window = look(op["self"], *([i] for i in at[:-2]), *axes, grid=(1, *map(len, axes)))
+    window = _under(op, at, _axes(at[-2:], kernel, op["stride"] or kernel, op["padding"], op["dilation"]))
     return _largest(op, at, f"max pooling {times(kernel)}, stride {_short(op['stride'] or kernel)}", window)
 
 
 def _adaptive_max_pool(op: Operation, at: Index) -> Work:
-    axes = _adaptive_axes(op, at)
-    window = look(op["self"], *([i] for i in at[:-2]), *axes, grid=(1, *map(len, axes)))
-    return _largest(op, at, "adaptive max pooling", window)
+    return _largest(op, at, "adaptive max pooling", _under(op, at, _adaptive_axes(op, at)))
 
 
 def _max_over(op: Operation, at: Index) -> Work:
@@ -103,7 +89,7 @@ def _avg_pool(op: Operation, at: Index) -> Work:
     axes = _axes(at[-2:], kernel, op["stride"] or kernel, padding, (1, 1))
     # a window that begins inside may end beyond the padding: those places do not count
     axes = [axis[axis < side + border] for axis, side, border in zip(axes, sides, padding, strict=True)]
-    window = look(op["self"], *([i] for i in at[:-2]), *axes, grid=(1, *map(len, axes)))
+    window = _under(op, at, axes)
     counted = len(window.numbers) if op["count_include_pad"] else int(window.inside.sum())
     words = f"average pooling {times(kernel)}, stride {_short(op['stride'] or kernel)}"
     if any(padding):
@@ -112,16 +98,13 @@ def _avg_pool(op: Operation, at: Index) -> Work:
 
 
 def _adaptive_avg_pool(op: Operation, at: Index) -> Work:
-    axes = _adaptive_axes(op, at)
-    window = look(op["self"], *([i] for i in at[:-2]), *axes, grid=(1, *map(len, axes)))
+    window = _under(op, at, _adaptive_axes(op, at))
     return _mean(op, at, f"adaptive average pooling over {times(window.grid[1:])}", window, len(window.numbers))
 
 
 def _mean_over(op: Operation, at: Index) -> Work:
-    window = _over(op, at)
-    return _mean(
-        op, at, "the mean" if op.name == "mean" else "the sum", window, len(window.numbers) if op.name == "mean" else 1
-    )
+    window, words = _over(op, at), f"the {op.name}"
+    return _mean(op, at, words, window, len(window.numbers) if op.name == "mean" else 1)
 
 
 def _mean(op: Operation, at: Index, words: str, window: Window, divisor: int) -> Work:
@@ -164,8 +147,8 @@ def _group_norm(op: Operation, at: Index) -> Work:
 
 def _normalized(op: Operation, at: Index, words: str, mean: float, variance: float, own: Index) -> Work:
     window = look(op["input"], *([i] for i in at))
-    weight, shift = (1.0 if op[k] is None else float(op[k].tensor[own]) for k in ("weight", "bias"))
-    shift = 0.0 if op["bias"] is None else shift
+    weight = 1.0 if op["weight"] is None else float(op["weight"].tensor[own])
+    shift = 0.0 if op["bias"] is None else float(op["bias"].tensor[own])
     eps, x = float(op["eps"]), float(window.numbers[0])
     scale = weight / math.sqrt(variance + eps)
     value = (x - mean) * scale + shift
@@ -234,6 +217,11 @@ def _over(op: Operation, at: Index) -> Window:
     axes = [np.arange(size) if axis in gone else [next(kept)] for axis, size in enumerate(shape)]
     grid = (1, *shape[-2:]) if gone == {len(shape) - 2, len(shape) - 1} else ()
     return look(op["self"], *axes, grid=grid)
+
+
+def _under(op: Operation, at: Index, axes: Sequence[np.ndarray]) -> Window:
+    """The numbers of one map in some rows and columns."""
+    return look(op["self"], *([i] for i in at[:-2]), *axes, grid=(1, *map(len, axes)))
 
 
 def _axes(
