@@ -86,6 +86,8 @@ class Filters:
         else:
             most = float(np.abs(self.weights).max())
             scale = scale_bar(-most, most)
+            if channels == 1 and self.before is None:
+                lines.append("one scale of colors; below: its number and largest weight")
         if self.in_color or channels == 1:
             rows = [TileRow([self._tile(k, slice(None)) for k in range(drawn)])]
         else:
@@ -95,10 +97,11 @@ class Filters:
                 TileRow(
                     [self._tile(k, slice(c, c + 1), f"input {c}") for c in range(min(channels, _MOST_CHANNELS))],
                     f"filter {k}",
+                    () if self.before is None else (f"{self.change()[k]:.0%} changed",),
                 )
                 for k in range(drawn)
             ]
-        columns = _MOST_CHANNELS if self.before is None else _MOST_CHANNELS // 2
+        columns = _MOST_CHANNELS if self.before is None else 8
         return tile_sheet(f"Filters of {self.layer}", lines, rows, columns=columns, scale=scale)
 
     def _tile(self, k: int, channels: slice, caption: str = "") -> Tile:
