@@ -162,7 +162,7 @@ def test_quantus_deletes_and_fills_in_the_same_way() -> None:
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2, bias=False))
     module[1].weight.data = torch.from_numpy(np.stack([0 * weights, weights]).reshape(2, 64)).float()
     flipping = quantus.PixelFlipping(
-        features_in_step=16, perturb_baseline=100.0, normalise=False, softmax=False, disable_warnings=True
+        features_in_step=16, perturb_baseline=100.0, normalise=False, disable_warnings=True
     )
     x = PICTURE.transpose(2, 0, 1)[None].astype(np.float32)
     found = flipping(module.eval(), x, np.array([1]), heat[None, None], softmax=False, device="cpu", channel_first=True)
