@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import coo_array
 from scipy.sparse.linalg import spsolve
 from scipy.stats import spearmanr
@@ -23,7 +24,7 @@ def weighted(weights: np.ndarray, picture: np.ndarray = PICTURE) -> faith.Answer
 
 def test_deletion_and_insertion_against_a_slow_direct_way() -> None:
     weights, heat = RNG.random((8, 8)), RNG.random((8, 8))
-    found = faith.measure(weighted(weights), PICTURE, [heat], mean=[100.0])[0]
+    found = faith.measure(weighted(weights), PICTURE, [heat], hidden=np.full_like(PICTURE, 100))[0]
     answer, blurred = weighted(weights), faith.blur(PICTURE)
     order = sorted(((y, x) for y in range(8) for x in range(8)), key=lambda place: -heat[place])
     for curve, start, end in (
@@ -47,7 +48,7 @@ def test_the_truth_beats_its_opposite_and_what_knows_nothing() -> None:
     picture = np.full((8, 8, 1), 50, np.uint8)
     picture[2:5, 3:6] = 250
     maps = [weights, -weights, faith.random_map((8, 8), 0)]
-    truth, opposite, random = faith.measure(weighted(weights, picture), picture, maps, mean=[0.0])
+    truth, opposite, random = faith.measure(weighted(weights, picture), picture, maps, hidden=np.zeros_like(picture))
     assert truth.deletion < random.deletion < opposite.deletion
     assert truth.insertion > random.insertion > opposite.insertion
     assert truth.road > 0 > opposite.road
@@ -148,7 +149,7 @@ def test_holes_of_large_pictures_are_filled_at_half_the_size() -> None:
 
 def test_quantus_deletes_and_fills_in_the_same_way() -> None:
     """Quantus is LGPL and heavy: an oracle for those who install the extra `oracles`."""
-    pytest.importorskip("quantus", reason="needs the extra oracles: pip install 'pellucid[oracles]'")
+    quantus = pytest.importorskip("quantus", reason="needs the extra oracles: pip install 'pellucid[oracles]'")
     from quantus.functions.perturb_func import noisy_linear_imputation
 
     picture = RNG.integers(0, 256, (42, 42, 3), np.uint8)
@@ -156,3 +157,17 @@ def test_quantus_deletes_and_fills_in_the_same_way() -> None:
     expected = noisy_linear_imputation(picture.transpose(2, 0, 1).astype(float), np.flatnonzero(hole), noise=0)
     filled = impute(picture, hole[None], noise=0)[0]
     assert np.abs(filled - expected.transpose(1, 2, 0))[hole].mean() < 0.5
+
+    heat, weights = RNG.random((8, 8)), RNG.random((8, 8))
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2, bias=False))
+    module[1].weight.data = torch.from_numpy(np.stack([0 * weights, weights]).reshape(2, 64)).float()
+    flipping = quantus.PixelFlipping(
+        features_in_step=16, perturb_baseline=100.0, normalise=False, disable_warnings=True
+    )
+    x = PICTURE.transpose(2, 0, 1)[None].astype(np.float32)
+    found = flipping(module.eval(), x, np.array([1]), heat[None, None], softmax=False, device="cpu", channel_first=True)
+    full = float((PICTURE[..., 0] * weights).sum())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faith, "STEPS", 4)
+        ours = faith.measure(weighted(weights), PICTURE, [heat], hidden=np.full_like(PICTURE, 100))[0]
+    np.testing.assert_allclose(ours.deletion_curve[1:], np.array(found[0]) / full, rtol=1e-4)

@@ -41,17 +41,17 @@ class Scores:
 
 
 def measure(
-    answer: Answer, pixels: np.ndarray, maps: Sequence[np.ndarray], *, mean: Sequence[float], seed: int = 0
+    answer: Answer, pixels: np.ndarray, maps: Sequence[np.ndarray], *, hidden: np.ndarray, seed: int = 0
 ) -> list[Scores]:
     """Scores of heat maps (H, W) of one picture, uint8 (H, W, C).
 
-    Deletion puts the color `mean` (a level per channel) in place of the most important cells, step by step; insertion shows
-    them on a blurred picture; ROAD fills them from their surroundings.
+    Deletion puts those of the picture `hidden` in place of the most important cells, step by step; insertion shows them on a
+    blurred picture; ROAD fills them from their surroundings.
     Sources: Petsiuk et al. 2018 (RISE), arXiv 1806.07421; Rong et al. 2022 (ROAD), arXiv 2202.00449.
     """
     cells = cell_numbers(pixels.shape[0], pixels.shape[1])
     count = int(cells.max()) + 1
-    hidden, blurred = np.broadcast_to(np.round(mean).astype(np.uint8), pixels.shape), blur(pixels)
+    blurred = blur(pixels)
     steps = np.round(np.linspace(0, count, STEPS + 1)).astype(int)[1:-1]
     shares = [round(share * count) for share in SHARES]
     pictures = [np.stack([pixels, hidden, blurred])]  # where all curves begin or end

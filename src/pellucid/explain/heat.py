@@ -175,8 +175,8 @@ def explain(explainer: Explainer, name: str, pixels: np.ndarray, label: str | No
     Raises UnknownNameError for a label that is not there, PictureError for a picture that no answer can be explained of.
     """
     classifier, seed = explainer.classifier, explainer.seed
-    mean = [255 * level for level in classifier.contract.mean]
-    empty = np.broadcast_to(np.round(mean).astype(np.uint8), pixels.shape)
+    mean = np.clip(255 * np.array(classifier.contract.mean), 0, 255).round().astype(np.uint8)
+    empty = np.broadcast_to(mean, pixels.shape)
     answers = classifier.predict_proba(np.stack([pixels, empty]))
     target, answer = _target(classifier, answers, label)
     maps, refused = [], []
@@ -196,7 +196,7 @@ def explain(explainer: Explainer, name: str, pixels: np.ndarray, label: str | No
         maps.append((method, values, np.array([faith.rank_correlation(values, twin) for twin in twins]), seconds))
     floors = [faith.random_map(pixels.shape[:2], seed + k) for k in range(explainer.draws)]
     every = [*(values for _, values, _, _ in maps), faith.edge_map(pixels), *floors]
-    scores = faith.measure(answer, pixels, every, mean=mean, seed=seed) if maps else []
+    scores = faith.measure(answer, pixels, every, hidden=empty, seed=seed) if maps else []
     edges, random = scores[len(maps) : len(maps) + 1], tuple(scores[len(maps) + 1 :])
     heat = tuple(
         HeatMap(method, values, own, random, edges[0], _nanmean(like), faith.margin_share(values), seconds)
@@ -207,7 +207,7 @@ def explain(explainer: Explainer, name: str, pixels: np.ndarray, label: str | No
     return Explanation(
         name, pixels, classifier.classes[target.output], float(answers[0, target.output]), classifier.rank(answers[0]).text(3),
         tuple(sorted(heat, key=lambda each: (not each.believed, -each.scores.road))), tuple(refused), explainer.layer,
-        float(by_margin / full),
+        float(by_margin / max(full, 1e-9)),
     )  # fmt: skip
 
 
