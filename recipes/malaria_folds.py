@@ -22,8 +22,8 @@ from pellucid.evaluation.intervals import Interval, group_numbers, resamples, sp
 from pellucid.terminal import TrainingScreen
 
 
-def folded(table: Path, limit: str, out: Path, group: str | None) -> FoldsEvaluation:
-    """Like `pellucid train patients.csv --folds 5 [--group patient]`."""
+def folded(table: Path, limit: str, out: Path, group: str) -> FoldsEvaluation:
+    """Like `pellucid train patients.csv --folds 5 --group patient`, or `--group ""`: the table's groups left out."""
     with TrainingScreen() as screen:
         run = train(table, folds=5, group=group, time_limit=limit, out=out, on_event=screen)
     found = run.evaluate()
@@ -42,14 +42,14 @@ def advantage(random: FoldsEvaluation, grouped: FoldsEvaluation) -> Interval:
     gained = np.array([float(right[0][path]) - right[1][path] for path in paths])
     groups = group_numbers(grouped.answers.groups)
     draws = np.concatenate([weights @ gained / weights.sum(1) for weights in resamples(len(gained), groups=groups)])
-    return spread(float(gained.mean()), draws)
+    return spread(float(gained.mean()), draws, units=int(groups.max()) + 1)
 
 
 def main() -> None:
     folder, limit = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "5m"
     out = Path(sys.argv[3] if len(sys.argv) > 3 else "runs/malaria")
     found = {name: folded(folder / "patients.csv", limit, out / name, group)
-             for name, group in (("patient", "patient"), ("random", None))}  # fmt: skip
+             for name, group in (("patient", "patient"), ("random", ""))}  # fmt: skip
     print("| folds | accuracy, all cells out of fold | mean of the folds | standard deviation |")
     print("|---|---|---|---|")
     for name, folds in found.items():
