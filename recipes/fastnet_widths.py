@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pellucid import Dataset, fit, load, open_dataset, train
+from pellucid import Dataset, Evaluation, fit, load, open_dataset, train
 from pellucid.data.augment import Augmentation
 from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Pictures
@@ -44,6 +44,7 @@ def measured(data: Dataset, **settings: Any) -> tuple[float, int, float]:
     with tempfile.TemporaryDirectory() as folder:
         run = train(data, out=Path(folder) / "run", **settings)
         test = run.evaluate("test")
+        assert isinstance(test, Evaluation)
         return test.accuracy.value, test.n, run.read()["seconds"]
 
 

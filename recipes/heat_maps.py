@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def main(path: str, count: int, method: str) -> None:
     shuffled = replace(fast, module=explainer.twins[0].module, forward=fast.forward or trained.module)
     print(f"{method}, {explainer.layer}")
     for name, classifier in (("trained", fast), ("shuffled", shuffled)):
-        maps = []
+        maps: list[Any] = []
         with progress(name) as show:
             for index, pixels in enumerate(pictures):
                 show(index, len(pictures))

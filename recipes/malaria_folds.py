@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pellucid import train
+from pellucid import Evaluation, train
 from pellucid.evaluation.folds import FoldsEvaluation
 from pellucid.evaluation.intervals import Interval, group_numbers, resamples, spread
 from pellucid.terminal import TrainingScreen
@@ -53,6 +53,7 @@ def main() -> None:
     print("| folds | accuracy, all cells out of fold | mean of the folds | standard deviation |")
     print("|---|---|---|---|")
     for name, folds in found.items():
+        assert isinstance(folds.pooled, Evaluation)
         print(f"| {name} | {folds.pooled.accuracy} | {folds.mean:.4f} | {folds.std:.4f} |")
     gain = advantage(found["random"], found["patient"])
     more = f"{100 * gain.value:+.2f} points ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})"

@@ -33,6 +33,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -78,7 +79,8 @@ def plant(archive: Path, folder: Path, *, pictures: int = 2000, seed: int = 0) -
                 quality_50 = kind == "quality 50"
                 changed = copied(Image.open(BytesIO(data)), kind, rng)
                 file = folder / "copies" / f"{kind} {k:04}{'.jpg' if quality_50 else ending}"
-                changed.save(file, **({"quality": 50 if quality_50 else 95} if file.suffix == ".jpg" else {}))
+                options: dict[str, Any] = {"quality": 50 if quality_50 else 95} if file.suffix == ".jpg" else {}
+                changed.save(file, **options)
             elif k < 2 * len(KINDS) * EACH:
                 (folder / "copies" / f"exact {k:04}{ending}").write_bytes(data)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from pellucid import Dataset, open_dataset, train
+from pellucid import Dataset, Evaluation, open_dataset, train
 from pellucid.evaluation.folds import FoldsEvaluation
 from pellucid.evaluation.predict import as_image
 from pellucid.evaluation.suspects import label_scores
@@ -92,6 +92,7 @@ def main() -> None:
             )
             found = run.evaluate()
             assert isinstance(found, FoldsEvaluation)
+            assert isinstance(found.pooled, Evaluation)
             answers = found.answers
             position = {name: k for k, name in enumerate(answers.outputs)}
             labels = np.array([position[label] for label in answers.labels])

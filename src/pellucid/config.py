@@ -77,7 +77,7 @@ class DataConfig:
     split_column: str | None = _option(None, "Column of a table that holds train/validation/test.")
     group: str | None = _option(
         None,
-        "What must stay on one side of a split: a column, or a regular expression on the path, like '(C[0-9]+)'.",
+        "What must stay on one side of a split: a column, or a regular expression on the path, like '(C[0-9]+)'; '' for nothing.",
     )
     root: str | None = _option(None, "Folder that the paths of a table start from.  [default: the table's own]")
     split: str | None = _option(
