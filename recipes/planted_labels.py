@@ -20,8 +20,8 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from pellucid import Dataset, Evaluation, open_dataset, train
+from pellucid.evaluation.draw import as_image
 from pellucid.evaluation.folds import FoldsEvaluation
-from pellucid.evaluation.predict import as_image
 from pellucid.evaluation.suspects import label_scores
 from pellucid.files import png_bytes
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from pellucid.data.check import Check, check
 from pellucid.data.dataset import open_dataset
-from pellucid.evaluation.draw import grid_sheet
+from pellucid.evaluation.draw import as_image, grid_sheet
 from pellucid.evaluation.measure import evaluate
 from pellucid.evaluation.metrics import Evaluation
-from pellucid.evaluation.predict import as_image
 from pellucid.files import atomic_write, png_bytes
 from pellucid.model.classifier import load
 from pellucid.model.prediction import Prediction

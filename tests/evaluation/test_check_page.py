@@ -13,7 +13,7 @@ from PIL import Image
 from pellucid.data.check import check
 from pellucid.data.dataset import open_dataset
 from pellucid.evaluation.check_page import render_check
-from pellucid.evaluation.predict import as_image
+from pellucid.evaluation.draw import as_image
 
 
 def save(file: Path, seed: int) -> None:

@@ -15,7 +15,8 @@ from PIL import Image
 from pellucid.data.contract import PixelContract
 from pellucid.data.decode import from_array
 from pellucid.errors import DataError
-from pellucid.evaluation.predict import Answer, Drawer, as_image, find_pictures, predict_files, write_csv
+from pellucid.evaluation.draw import as_image
+from pellucid.evaluation.predict import Answer, Drawer, find_pictures, predict_files, write_csv
 from pellucid.model.classifier import Classifier, Prediction
 from pellucid.model.zoo import Architecture, build
 

@@ -31,7 +31,8 @@ def predict(
 ) -> None:
     """Answer for pictures: classes, labels or a number; a file that cannot be read gets an error row and the rest goes on."""
     from pellucid.evaluation.caution import make_caution
-    from pellucid.evaluation.predict import Drawer, drawn_channels, find_pictures, predict_files, write_csv
+    from pellucid.evaluation.draw import drawn_channels
+    from pellucid.evaluation.predict import Drawer, find_pictures, predict_files, write_csv
     from pellucid.model.pretrained import open_classifier
 
     classifier = open_classifier(run, weights=weights, labels=labels)

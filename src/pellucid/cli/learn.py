@@ -71,8 +71,7 @@ def check(
         text += f"\n{treated}"
     if sheet or html:  # half a second to import, for those who look
         from pellucid.evaluation.check_page import render_check
-        from pellucid.evaluation.draw import grid_sheet
-        from pellucid.evaluation.predict import as_image, drawn_channels
+        from pellucid.evaluation.draw import as_image, drawn_channels, grid_sheet
     if sheet:
         rows = [] if treated else sample_pictures(dataset, per_class=10, picture=as_image)
         atomic_write(sheet, png_bytes(treated.sheet() if treated else grid_sheet(rows)))

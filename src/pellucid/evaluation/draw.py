@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pellucid.errors import DataError
@@ -20,6 +21,21 @@ _EDGE = "#d3d9e0"  # around tiles, which may be as white as the paper
 _BETWEEN = 4  # pixels between the two pictures of a tile
 _TINY = 256  # pixels; what is smaller is enlarged before anything is drawn
 _LARGEST = 2048  # pixels; an enlarged strip stops growing here
+
+
+def as_image(pixels: np.ndarray) -> Image.Image:
+    """uint8 (H, W, C) as a picture to look at; `drawn_channels` says what it leaves out."""
+    channels = pixels.shape[2]
+    return Image.fromarray(pixels[..., 0] if channels < 3 else pixels[..., :3])
+
+
+def drawn_channels(channels: int) -> str:
+    """Which of so many channels `as_image` shows, '' when all of them."""
+    if channels in (1, 3):
+        return ""
+    return (
+        f"channel 1 of {channels}, as grey" if channels < 3 else f"channels 1, 2, 3 of {channels}, as red, green, blue"
+    )
 
 
 def fit(picture: Image.Image, side: int) -> Image.Image:

@@ -24,6 +24,7 @@ from pellucid.evaluation.baseline import MOST_TRAINING, Baseline, nearest_baseli
 from pellucid.evaluation.caution import validated
 from pellucid.evaluation.change import change_by_verdicts
 from pellucid.evaluation.confidence import measure_confidence
+from pellucid.evaluation.draw import as_image, drawn_channels
 from pellucid.evaluation.folds import AnyScores, FoldsEvaluation
 from pellucid.evaluation.growth import LearningCurve
 from pellucid.evaluation.intervals import group_numbers
@@ -32,7 +33,7 @@ from pellucid.evaluation.looked import Looked, logits_of, look, own_part, refuse
 from pellucid.evaluation.metrics import evaluate_predictions
 from pellucid.evaluation.number import NumberEvaluation, evaluate_numbers
 from pellucid.evaluation.page import how_trained
-from pellucid.evaluation.predict import as_image, drawn_channels, find_pictures, readable_pixels
+from pellucid.evaluation.predict import find_pictures, readable_pixels
 from pellucid.evaluation.ranking import OperatingPoint, choose_threshold, operating_point
 from pellucid.evaluation.report import render_report
 from pellucid.evaluation.robustness import Robustness

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from pellucid.data.contract import PixelContract
 from pellucid.data.decode import Picture, decode
@@ -26,7 +25,7 @@ from pellucid.data.wording import shown
 from pellucid.device import num_cpus, workers
 from pellucid.errors import DataError, PictureError
 from pellucid.evaluation.caution import Caution
-from pellucid.evaluation.draw import draw_labels
+from pellucid.evaluation.draw import as_image, draw_labels
 from pellucid.files import atomic_write, storage_errors
 from pellucid.model.classifier import Classifier
 from pellucid.model.engine import PROBE, told, with_engine
@@ -209,21 +208,6 @@ class Drawer:
         labels, bold = answer.prediction.rows(self.top)
         draw_labels(as_image(picture.pixels), labels, bold=bold).save(content, "PNG")
         atomic_write(self.folder / f"{name}.png", content.getvalue())
-
-
-def as_image(pixels: np.ndarray) -> Image.Image:
-    """uint8 (H, W, C) as a picture to look at; `drawn_channels` says what it leaves out."""
-    channels = pixels.shape[2]
-    return Image.fromarray(pixels[..., 0] if channels < 3 else pixels[..., :3])
-
-
-def drawn_channels(channels: int) -> str:
-    """Which of so many channels `as_image` shows, '' when all of them."""
-    if channels in (1, 3):
-        return ""
-    return (
-        f"channel 1 of {channels}, as grey" if channels < 3 else f"channels 1, 2, 3 of {channels}, as red, green, blue"
-    )
 
 
 def readable_pixels(paths: Sequence[Path], contract: PixelContract) -> Iterator[np.ndarray]:

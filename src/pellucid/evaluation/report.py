@@ -14,6 +14,7 @@ import numpy as np
 
 from pellucid.config import METRICS
 from pellucid.evaluation import figures
+from pellucid.evaluation.draw import as_image
 from pellucid.evaluation.labels import LabelsEvaluation
 from pellucid.evaluation.metrics import Evaluation
 from pellucid.evaluation.number import NumberEvaluation
@@ -30,7 +31,6 @@ from pellucid.evaluation.page import (
     table,
     verdict,
 )
-from pellucid.evaluation.predict import as_image
 from pellucid.evaluation.report_confidence import confidence_body
 from pellucid.evaluation.report_labels import label_sections
 from pellucid.evaluation.report_number import number_sections

@@ -12,6 +12,7 @@ from pellucid.data.reopen import reopen
 from pellucid.errors import RunError
 from pellucid.evaluation.change import change_by_verdicts
 from pellucid.evaluation.curves import growth_plot
+from pellucid.evaluation.draw import as_image
 from pellucid.evaluation.figures import interval_plot
 from pellucid.evaluation.folds import FoldsEvaluation, evaluate_folds
 from pellucid.evaluation.growth import LearningCurve, evaluate_growth
@@ -27,7 +28,6 @@ from pellucid.evaluation.page import (
     table,
     verdict,
 )
-from pellucid.evaluation.predict import as_image
 from pellucid.evaluation.report import score_sections
 from pellucid.files import atomic_write, write_json
 from pellucid.run import Run, members_of

@@ -18,8 +18,7 @@ from torch import nn
 from pellucid.data.scan import Progress
 from pellucid.data.wording import counted
 from pellucid.errors import DataError
-from pellucid.evaluation.draw import Tile, TileRow, fit, tile_sheet
-from pellucid.evaluation.predict import as_image
+from pellucid.evaluation.draw import Tile, TileRow, as_image, fit, tile_sheet
 from pellucid.explain.layers import passes
 from pellucid.explain.own import MOST_PICTURES, OwnPictures, own_pictures
 from pellucid.explain.units import ALL, as_units, find_units, mapped

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pellucid.evaluation.draw import fit
-from pellucid.evaluation.predict import as_image
+from pellucid.evaluation.draw import as_image, fit
 from pellucid.explain.filter import Filtered
 from pellucid.files import atomic_write, storage_errors
 

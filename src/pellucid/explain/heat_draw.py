@@ -17,8 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
-from pellucid.evaluation.draw import fit
-from pellucid.evaluation.predict import as_image
+from pellucid.evaluation.draw import as_image, fit
 from pellucid.evaluation.text import shorten
 from pellucid.explain.faithfulness import STEPS, cell_numbers, in_cells
 from pellucid.explain.heat import Explanation, HeatMap

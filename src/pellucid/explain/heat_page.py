@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pellucid.evaluation.chart import ACCENT, FAINT, SECOND, page_style, svg
-from pellucid.evaluation.draw import fit
+from pellucid.evaluation.draw import as_image, drawn_channels, fit
 from pellucid.evaluation.intervals import Interval
 from pellucid.evaluation.page import data_uri, render_page, safe, section, sentence, table, verdict
-from pellucid.evaluation.predict import as_image, drawn_channels
 from pellucid.evaluation.text import counted, percent
 from pellucid.explain.attribution import METHODS
 from pellucid.explain.faithfulness import CELLS, MARGIN, SHARES, STEPS

@@ -13,9 +13,8 @@ from PIL import Image
 
 from pellucid.data.scan import in_threads
 from pellucid.errors import PellucidError
-from pellucid.evaluation.draw import fit
+from pellucid.evaluation.draw import as_image, fit
 from pellucid.evaluation.page import render_page, safe, verdict
-from pellucid.evaluation.predict import as_image
 from pellucid.evaluation.text import printable, shorten
 from pellucid.explain.picture_map import PictureMap, look_of, name_places
 

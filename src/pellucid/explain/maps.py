@@ -16,8 +16,7 @@ from PIL import Image
 
 from pellucid.data.wording import counted, shown
 from pellucid.errors import DataError, PictureError, ShapeError, UnknownNameError
-from pellucid.evaluation.draw import Tile, TileRow, fit, tile_sheet
-from pellucid.evaluation.predict import as_image, drawn_channels
+from pellucid.evaluation.draw import Tile, TileRow, as_image, drawn_channels, fit, tile_sheet
 from pellucid.explain.color import colored, scale_bar, whole_factor
 from pellucid.explain.layers import passes
 from pellucid.explain.units import ALL, find_units, mapped

@@ -11,8 +11,7 @@ from PIL import Image
 
 from pellucid.data.scan import Progress
 from pellucid.errors import ConfigError
-from pellucid.evaluation.draw import Tile, TileRow, fit, tile_sheet
-from pellucid.evaluation.predict import as_image, drawn_channels
+from pellucid.evaluation.draw import Tile, TileRow, as_image, drawn_channels, fit, tile_sheet
 from pellucid.explain.excite import LOGITS, Tops, excited
 from pellucid.explain.own import MOST_PICTURES, OWN
 from pellucid.explain.visualise import CHANNELS, STEPS, Optimized, class_number, optimize

@@ -18,8 +18,7 @@ from pellucid.data.scan import Progress
 from pellucid.data.task import NUMBER
 from pellucid.data.wording import counted, shown, some
 from pellucid.errors import DataError, PictureError, nearest
-from pellucid.evaluation.draw import Card, card_sheet
-from pellucid.evaluation.predict import as_image
+from pellucid.evaluation.draw import Card, as_image, card_sheet
 from pellucid.evaluation.text import shorten
 from pellucid.explain.index import Index, build_index, open_for
 from pellucid.explain.neighbors import COSINE, Neighbors

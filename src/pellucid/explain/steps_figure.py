@@ -17,8 +17,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
-from pellucid.evaluation.draw import fit
-from pellucid.evaluation.predict import as_image
+from pellucid.evaluation.draw import as_image, fit
 from pellucid.explain.looked import Looked
 from pellucid.explain.steps_text import is_window, largest_channels, varied
 from pellucid.explain.work import Work, n, times

@@ -16,8 +16,7 @@ from pellucid.data.loader import Pictures
 from pellucid.data.meaning import MeaningTest
 from pellucid.data.scan import Progress, in_threads
 from pellucid.errors import DataError, PictureError
-from pellucid.evaluation.draw import grid_sheet
-from pellucid.evaluation.predict import as_image
+from pellucid.evaluation.draw import as_image, grid_sheet
 from pellucid.training.plan import (
     choose_augmentation,
     choose_contract,
