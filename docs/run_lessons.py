@@ -21,10 +21,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = ROOT / "docs" / "lessons"
 SHARED = Path(os.environ.get("PELLUCID_SHARED", ROOT.parent / "shared"))
-_BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n^```text(?P<title>[^\n]*)\n(?P<said>.*?)^```\n)?", re.M | re.S)
+_BLOCK = re.compile(
+    r"^```python\n(?P<code>.*?)^```\n(?:\n^```text(?P<title>[^\n]*)\n(?P<said>.*?)^```\n)?", re.M | re.S
+)
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 _FIGURE = re.compile(r"\]\(images/([\w.-]+)\)")
 
@@ -43,7 +47,9 @@ class Block:
         if "trained" not in (self.match["title"] or ""):
             return self.said == self.printed
         said, printed = _NUMBER.findall(self.said), _NUMBER.findall(self.printed)
-        same_words = re.sub(r"[ -]+", " ", _NUMBER.sub("#", self.said)) == re.sub(r"[ -]+", " ", _NUMBER.sub("#", self.printed))
+        same_words = re.sub(r"[ -]+", " ", _NUMBER.sub("#", self.said)) == re.sub(
+            r"[ -]+", " ", _NUMBER.sub("#", self.printed)
+        )
         return same_words and all(_near(_value(a), _value(b)) for a, b in zip(said, printed, strict=True))
 
     def as_it_came_out(self) -> str:
@@ -73,6 +79,7 @@ def run(page: Path, folder: Path) -> list[Block]:
     """Runs the page's blocks in `folder`, where its figures are afterwards."""
     for file in needs(page):
         (folder / file.name).symlink_to(file.resolve())
+    torch.set_num_threads(1)  # how a sum is split decides its last digits
     namespace = {"__name__": "__main__"}
     blocks = []
     with contextlib.chdir(folder):

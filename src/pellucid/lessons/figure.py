@@ -43,7 +43,8 @@ def draw_arrays(
     shapes, columns = [np.shape(array)[:2] for array in arrays.values()], min(columns, len(arrays))
     across = [max(width for _, width in shapes[column::columns]) for column in range(columns)]
     down = [max(height for height, _ in shapes[start : start + columns]) for start in range(0, len(shapes), columns)]
-    cell = min(_CELL, (_WIDTH - _GAP * columns) / sum(across))  # inches, the same in all of them
+    room = (_WIDTH - _GAP * columns) / sum(across)
+    cell = max(1, int(_DPI * min(_CELL, room))) / _DPI  # inches, whole pixels, the same in all of them
     titles = [max(map(len, list(arrays)[column::columns])) for column in range(columns)]
     widths = [max(cell * count, _LETTER * letters) for count, letters in zip(across, titles, strict=True)]
     width, height = sum(widths) + _GAP * columns, cell * sum(down) + _TITLE * len(down) + _GAP / 2
@@ -59,9 +60,11 @@ def draw_arrays(
             axes.set_title(title, pad=5)
             if windows and title in windows:
                 y, x, side = windows[title]
-                frame = Rectangle((x - 0.5, y - 0.5), side, side, fill=False, edgecolor=_FRAME, linewidth=3, clip_on=False)
+                frame = Rectangle(
+                    (x - 0.5, y - 0.5), side, side, fill=False, edgecolor=_FRAME, linewidth=3, clip_on=False
+                )
                 axes.add_patch(frame)
-        _write(figure, file)
+        _write(figure, file, colored=any(np.ndim(array) == 3 for array in arrays.values()))
 
 
 def draw_curves(
@@ -134,8 +137,9 @@ def _cells(axes: Axes, array: np.ndarray, cell: float) -> None:
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if dark else "black")
 
 
-def _write(figure: Figure, file: str | Path) -> None:
+def _write(figure: Figure, file: str | Path, *, colored: bool = False) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    image.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)  # a third of the size
+    # without photographs 256 colors are enough, and take a third of the bytes
+    (image if colored else image.quantize(256, dither=Image.Dither.NONE)).save(file, "PNG", optimize=True)
