@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LESSONS = ROOT / "docs" / "lessons"
 SHARED = Path(os.environ.get("PELLUCID_SHARED", ROOT.parent / "shared"))
 _BLOCK = re.compile(
-    r"^```python\n(?P<code>.*?)^```\n(?:\n^```text(?P<title>[^\n]*)\n(?P<said>.*?)^```\n)?", re.M | re.S
+    r"^```python\n(?P<code>.*?)^```\n(?:\n^```text(?P<title>[^\n]*)\n(?P<said>.*?)^```\n)?",
+    re.M | re.S,
 )
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 _FIGURE = re.compile(r"\]\(images/([\w.-]+)\)")
@@ -50,12 +51,18 @@ class Block:
         same_words = re.sub(r"[ -]+", " ", _NUMBER.sub("#", self.said)) == re.sub(
             r"[ -]+", " ", _NUMBER.sub("#", self.printed)
         )
-        return same_words and all(_near(_value(a), _value(b)) for a, b in zip(said, printed, strict=True))
+        return same_words and all(
+            _near(_value(a), _value(b)) for a, b in zip(said, printed, strict=True)
+        )
 
     def as_it_came_out(self) -> str:
         """The block as it should stand in the page."""
         code = f"```python\n{self.match['code']}```\n"
-        return code + (f"\n```text{self.match['title'] or ''}\n{self.printed}```\n" if self.printed else "")
+        return code + (
+            f"\n```text{self.match['title'] or ''}\n{self.printed}```\n"
+            if self.printed
+            else ""
+        )
 
 
 def pages() -> list[Path]:
@@ -67,7 +74,10 @@ def needs(page: Path) -> list[Path]:
     """The shared files that the page works on."""
     found = re.search(r"^needs: (.*)$", page.read_text(encoding="utf-8"), re.M)
     names = found[1].split(", ") if found else []
-    return [SHARED / ("weights" if name.endswith(".safetensors") else "data") / name for name in names]
+    return [
+        SHARED / ("weights" if name.endswith(".safetensors") else "data") / name
+        for name in names
+    ]
 
 
 def figures(page: Path) -> list[str]:
@@ -85,8 +95,15 @@ def run(page: Path, folder: Path) -> list[Block]:
     with contextlib.chdir(folder):
         for match in _BLOCK.finditer(page.read_text(encoding="utf-8")):
             with contextlib.redirect_stdout(io.StringIO()) as out:
-                exec(compile(match["code"], f"{page.name}, block {len(blocks) + 1}", "exec"), namespace)
-            printed = "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+                exec(
+                    compile(
+                        match["code"], f"{page.name}, block {len(blocks) + 1}", "exec"
+                    ),
+                    namespace,
+                )
+            printed = "".join(
+                f"{line.rstrip()}\n" for line in out.getvalue().splitlines()
+            )
             blocks.append(Block(match, match["said"] or "", printed))
     return blocks
 
@@ -120,7 +137,10 @@ def _near(a: float, b: float) -> bool:
 def main(names: list[str]) -> None:
     for page in [Path(name).resolve() for name in names] or pages():
         missing = [file for file in needs(page) if not file.exists()]
-        print(page.name + (f"  left as it is: needs {missing[0]}" if missing else ""), flush=True)
+        print(
+            page.name + (f"  left as it is: needs {missing[0]}" if missing else ""),
+            flush=True,
+        )
         for line in () if missing else rewrite(page):
             print(line, flush=True)
 
