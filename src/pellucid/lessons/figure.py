@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -25,7 +26,7 @@ _SIGNED = LinearSegmentedColormap.from_list("blue-white-orange", ["#2166ac", "#f
 _NUMBERED = 12  # cells a side in which numbers can be read
 _WIDTH, _CELL, _GAP, _TITLE, _LETTER = 8.8, 0.46, 0.3, 0.34, 0.09  # inches
 _DPI = 110
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 10, "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _FAINT,
     "xtick.color": _FAINT, "ytick.color": _FAINT, "xtick.labelcolor": _INK, "ytick.labelcolor": _INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
@@ -126,7 +127,7 @@ def _cells(axes: Axes, array: np.ndarray, cell: float) -> None:
     axes.set_axis_off()
     if array.ndim == 3 or max(height, width) > _NUMBERED:
         return
-    edges = {"color": _FAINT, "linewidth": 0.5, "alpha": 0.6, "clip_on": False}
+    edges: dict[str, Any] = {"color": _FAINT, "linewidth": 0.5, "alpha": 0.6, "clip_on": False}
     axes.hlines(np.arange(height + 1) - 0.5, -0.5, width - 0.5, **edges)
     axes.vlines(np.arange(width + 1) - 0.5, -0.5, height - 0.5, **edges)
     texts = {place: f"{value + 0:.2f}".rstrip("0").rstrip(".") for place, value in np.ndenumerate(array)}
