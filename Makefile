@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-all test-faults lint format bench clean
+.PHONY: help demo test test-all test-faults lint format lessons docs bench clean
 
 help:
 	@echo "make demo      the whole story on 1,797 real handwritten digits, under a minute"
@@ -13,6 +13,8 @@ help:
 	@echo "make test-faults  real processes, stopped with signals and resumed"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff write the format"
+	@echo "make lessons   run the pages of docs/lessons: their numbers and figures anew"
+	@echo "make docs      the site with lessons and guides, into site/; it works offline"
 	@echo "make bench     the figures of the README, measured on this machine"
 
 $(READY): pyproject.toml
@@ -44,6 +46,17 @@ test-all: lint
 test-faults: $(READY)
 	$(BIN)/python -m pytest -m faults
 
+lessons: $(READY)
+	$(BIN)/python docs/run_lessons.py
+
+$(VENV)/.ready-docs: $(READY)
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	@touch $@
+
+docs: $(VENV)/.ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open site/index.html"
+
 .venv-bench/.ready: bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --requirement bench/requirements.txt
@@ -54,4 +67,4 @@ bench: $(READY) .venv-bench/.ready
 	$(BIN)/python bench/run.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist site
