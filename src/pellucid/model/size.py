@@ -152,6 +152,6 @@ def _told(side: Side) -> list[str]:
     lines.append(_KINDS[side.kind])
     if side.unseen:
         lines.append(
-            f"{side.unseen} of {side.size + 2 * side.padding} pixels at the end, padding included, are never looked at"
+            f"{side.unseen} of {side.size + 2 * side.padding} pixels at the end, padding included, {'is' if side.unseen == 1 else 'are'} never looked at"
         )
     return lines
