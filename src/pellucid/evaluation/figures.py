@@ -120,8 +120,9 @@ def recall_plot(evaluation: Evaluation) -> str:
     return interval_plot(rows, evaluation.accuracy.value, "recall")
 
 
-def interval_plot(rows: Sequence[tuple[str, int, Interval]], line: float, name: str) -> str:
-    """A share with its interval for each (name, n, share), the first on top, beside that over everything."""
+def interval_plot(rows: Sequence[tuple[str, int, Interval]], line: float, name: str, *, unit: str = " %") -> str:
+    """A share with its interval for each (name, n, share), the first on top, beside that over everything; written in hundredths
+    with a unit."""
     with page_style():
         figure = Figure(figsize=(5.0, 0.9 + 0.25 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
@@ -131,7 +132,7 @@ def interval_plot(rows: Sequence[tuple[str, int, Interval]], line: float, name: 
             axes.plot(share.value, row, "o", color=ACCENT, markersize=5)
         names = [f"{shorten(label, 22)} ({n:,})" for label, n, _ in rows]
         axes.set_yticks(range(len(rows)), names, parse_math=False)
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=unit))
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=FAINT, alpha=0.25, linewidth=0.6)
         axes.spines["left"].set_visible(False)

@@ -43,7 +43,7 @@ def render_comparison(found: SearchComparison) -> str:
 def _network(network: NetworkScores, found: SearchComparison, number: int) -> str:
     rows = [(row.layer, row.width, _share(row.score)) for row in network.layers]
     chart = figure(
-        interval_plot(rows, found.base_rate / 100, f"search-{number}"),
+        interval_plot(rows, found.base_rate / 100, f"search-{number}", unit=""),
         "Search score of each layer",
         "In the order in which the layers work, with 95 % intervals; in brackets how many numbers a picture has there. The dotted "
         "line is chance.",
