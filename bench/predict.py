@@ -68,7 +68,7 @@ def classifiers() -> dict[str, Classifier]:
 def on_tensors(classifier: Classifier, pixels: np.ndarray) -> dict[str, float]:
     """Pictures a second of each engine; they take turns."""
     engines = {name: _as_documented(classifier, name) for name in ENGINES}
-    batches = classifier.contract.tensor(torch.from_numpy(pixels)).split(BATCH)
+    batches = classifier.contract.tensor(torch.from_numpy(pixels)).contiguous().split(BATCH)  # as libraries want them
     speeds: dict[str, list[float]] = {name: [] for name in engines}
     with torch.inference_mode():
         for turn in range(ROUNDS + 1):

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 import pellucid
-from pellucid.cli import main
 from pellucid.errors import ConfigError, DataError
 from pellucid.run import Run
 from pellucid.training import loop
@@ -28,18 +27,16 @@ QUICK = (
     "--precision",
     "fp32",
 )
-Cli = Callable[..., tuple[int, Any]]
+Answer = Callable[..., tuple[int, Any]]
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+def answer(cli: Callable[..., tuple[int, str, str]]) -> Answer:
     """Runs a command with --json: its exit code, and what it printed."""
 
     def run(*arguments: Any) -> tuple[int, Any]:
-        monkeypatch.setattr("sys.argv", ["pellucid", *map(str, arguments), "--json"])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return int(end.value.code or 0), json.loads(capsys.readouterr().out or "null")
+        code, out, _ = cli(*arguments, "--json")
+        return code, json.loads(out or "null")
 
     return run
 
@@ -58,14 +55,14 @@ def tables(tmp_path: Path, digits: tuple[np.ndarray, np.ndarray]) -> Path:
     return tmp_path
 
 
-def test_several_labels(cli: Cli, tables: Path) -> None:
+def test_several_labels(answer: Answer, tables: Path) -> None:
     options = ("--label-separator", ";")
-    code, looked = cli("check", tables / "t.csv", *options, "--sheet", tables / "sheet.png")
+    code, looked = answer("check", tables / "t.csv", *options, "--sheet", tables / "sheet.png")
     assert (code, looked["task"], set(looked["classes"])) == (0, "labels", {"even", "loop"})
-    code, trained = cli("train", tables / "t.csv", *options, *QUICK, "--out", tables / "run")
+    code, trained = answer("train", tables / "t.csv", *options, *QUICK, "--out", tables / "run")
     assert code == 0
     assert trained["valid"]["average_precision"]["value"] > 0.9
-    code, measured = cli("evaluate", tables / "run")
+    code, measured = answer("evaluate", tables / "run")
     assert code == 0
     assert measured["average_precision"]["low"] > measured["baseline"]["average_precision"]
     assert measured["subset_accuracy"]["low"] > measured["baseline"]["subset_accuracy"]
@@ -74,7 +71,7 @@ def test_several_labels(cli: Cli, tables: Path) -> None:
     assert "Validation mean average precision" in page
 
     pictures = [tables / "p/000.png", tables / "p/001.png", tables / "p/007.png"]
-    code, answers = cli("predict", tables / "run", *pictures, "--csv", tables / "a.csv", "--draw", tables / "drawn")
+    code, answers = answer("predict", tables / "run", *pictures, "--csv", tables / "a.csv", "--draw", tables / "drawn")
     assert code == 0
     with (tables / "a.csv").open() as file:
         cells = list(csv.DictReader(file))
@@ -84,20 +81,20 @@ def test_several_labels(cli: Cli, tables: Path) -> None:
     assert sorted(file.name for file in (tables / "drawn").iterdir()) == ["000.png", "001.png"]
 
 
-def test_a_number(cli: Cli, tables: Path) -> None:
+def test_a_number(answer: Answer, tables: Path) -> None:
     options = ("--task", "number", "--label-column", "ink")
-    code, looked = cli("check", tables / "t.csv", *options)
+    code, looked = answer("check", tables / "t.csv", *options)
     assert (code, looked["number"]["name"], looked["number"]["n"]) == (0, "ink", 499)
-    code, _ = cli("train", tables / "t.csv", *options, *QUICK, "--out", tables / "run")
+    code, _ = answer("train", tables / "t.csv", *options, *QUICK, "--out", tables / "run")
     assert code == 0
-    code, measured = cli("evaluate", tables / "run")
+    code, measured = answer("evaluate", tables / "run")
     assert code == 0
     assert measured["mae"]["high"] < measured["baseline"]["median"]["mae"]
     assert measured["margin"] > 0
     assert "Answers against true numbers" in (tables / "run/reports/test.html").read_text()
-    code, other = cli("evaluate", tables / "run", tables / "t.csv")
+    code, other = answer("evaluate", tables / "run", tables / "t.csv")
     assert (code, other["n"], other["name"]) == (0, 499, "ink")
-    code, answers = cli("predict", tables / "run", tables / "p/000.png", "--csv", tables / "a.csv")
+    code, answers = answer("predict", tables / "run", tables / "p/000.png", "--csv", tables / "a.csv")
     with (tables / "a.csv").open() as file:
         (row,) = csv.DictReader(file)
     truth = np.asarray(Image.open(tables / "p/000.png")).sum() / 255

@@ -50,3 +50,9 @@ def test_an_unknown_layer_is_told_with_the_nearest_names() -> None:
     assert find_layer(["conv1", "conv2"], "conv2") == "conv2"
     with pytest.raises(UnknownNameError, match=r"no layer 'konv1'.*conv1"):
         find_layer(["conv1", "head"], "konv1")
+
+
+def test_a_first_layer_that_works_in_place_leaves_the_picture_as_it_was() -> None:
+    x = -torch.ones(1, 1, 5, 5)
+    passes(a_classifier(nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(25, 2))), x)
+    assert (x == -1).all()

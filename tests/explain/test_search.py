@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ import torch
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
-from pellucid.cli import main
 from pellucid.data.contract import PixelContract
 from pellucid.data.dataset import from_arrays
 from pellucid.errors import DataError
@@ -49,24 +47,6 @@ def run(classifier: Classifier, tmp_path: Path) -> Path:
     """A folder with a classifier, as a run has one."""
     classifier.save(tmp_path / "run" / "model")
     return tmp_path / "run"
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
-    """Runs `pellucid search` in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["pellucid", "search", *map(str, arguments)])
-        capfd.readouterr()
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
@@ -131,7 +111,7 @@ def test_what_cannot_be_searched_for_is_told(classifier: Classifier, photos: Pat
 
 
 def test_the_command_prints_writes_and_gives_json(cli: Cli, run: Path, photos: Path, tmp_path: Path) -> None:
-    code, out, err = cli(run, photos, "six/03.png", "--json", "--top", 100, "--sheet", tmp_path / "sheet.png")
+    code, out, err = cli("search", run, photos, "six/03.png", "--json", "--top", 100, "--sheet", tmp_path / "sheet.png")
     assert code == 0, err
     found = json.loads(out)
     assert len(found["results"]) == 59
@@ -141,7 +121,7 @@ def test_the_command_prints_writes_and_gives_json(cli: Cli, run: Path, photos: P
     assert found["notes"] == ["100 pictures asked for, but there are 59: all are listed"]
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 1000
-    code, out, err = cli(run, photos, "six/03.png", "--layer", "blocks.0")
+    code, out, err = cli("search", run, photos, "six/03.png", "--layer", "blocks.0")
     assert code == 0, err
     assert "nearest to 'six/03.png' (six) among 59 pictures, by layer blocks.0" in out
     assert "chance would give" in out
@@ -154,10 +134,10 @@ def test_the_command_refuses_what_does_not_go_together(cli: Cli, run: Path, phot
         ["--sheet", "a.png"],
         ["x", "--map", "m.html"],
     ):
-        assert cli(run, photos, *arguments)[0] == 2
-    assert cli(run, photos, "six/03.png", "--layer", "blocs.0")[0] == 1
+        assert cli("search", run, photos, *arguments)[0] == 2
+    assert cli("search", run, photos, "six/03.png", "--layer", "blocs.0")[0] == 1
     (tmp_path / "empty").mkdir()
-    code, _, err = cli(run, tmp_path / "empty", "x.png")
+    code, _, err = cli("search", run, tmp_path / "empty", "x.png")
     assert code == 1
     assert "no class folder with pictures" in err
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pellucid.cli.app import Engine, Json, app, print_result
+from pellucid.cli.app import Engine, Json, Labels, Network, Weights, app, print_result
 from pellucid.cli.settings import with_settings
 from pellucid.config import CautionConfig
 from pellucid.terminal import progress, say
@@ -17,15 +17,13 @@ from pellucid.terminal import progress, say
 @with_settings(CautionConfig)
 def predict(
     settings: dict[str, Any],
-    run: Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder, or a network's name with --weights.")],
+    run: Network,
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, or patterns in quotes.")],
     top: Annotated[int, typer.Option(min=1, help="How many labels a picture.")] = 3,
     csv: Annotated[Path | None, typer.Option(help="Write the answers to this CSV file.")] = None,
     draw: Annotated[Path | None, typer.Option(help="Write each picture with its labels into this folder.")] = None,
-    weights: Annotated[str | None, typer.Option(help="For a name: imagenet, or a .safetensors file.")] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="For a name: the classes, a line each, or JSON.  [default: ImageNet's]")
-    ] = None,
+    weights: Weights = None,
+    labels: Labels = None,
     engine: Engine = "auto",
     as_json: Json = False,
 ) -> None:

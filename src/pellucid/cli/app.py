@@ -38,6 +38,11 @@ Engine = Annotated[
         help="How the network is run: auto (the fastest way with the same answers), 'torch fp32', openvino ..."
     ),
 ]
+Network = Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder, or a network's name with --weights.")]
+Weights = Annotated[str | None, typer.Option(help="For a name: imagenet, or a .safetensors file.")]
+Labels = Annotated[
+    Path | None, typer.Option(help="For a name: the classes, a line each, or JSON.  [default: ImageNet's]")
+]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that train made.")]
 
 

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pellucid.cli.app import Json, Source, app, print_result
+from pellucid.cli.app import Json, Labels, Network, Source, Weights, app, print_result
 from pellucid.terminal import progress
 
 
 @app.command()
 def search(
-    run: Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder, or a network's name with --weights.")],
+    run: Network,
     data: Source,
     image: Annotated[
         str | None, typer.Argument(metavar="[IMAGE]", help="A picture file, or the path of a picture of DATA.")
@@ -42,10 +42,8 @@ def search(
         str | None, typer.Option(help="What proves nothing about each other: a column, or a regular expression.")
     ] = None,
     index: Annotated[Path | None, typer.Option(help="Keep the index in this folder.  [default: the cache]")] = None,
-    weights: Annotated[str | None, typer.Option(help="For a name: imagenet, or a .safetensors file.")] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="For a name: the classes, a line each, or JSON.  [default: ImageNet's]")
-    ] = None,
+    weights: Weights = None,
+    labels: Labels = None,
     as_json: Json = False,
 ) -> None:
     """Find the pictures of DATA most like IMAGE, score layers and networks by that (--compare), draw a map (--map)."""

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from pellucid.cli.app import Json, app, print_result
+from pellucid.cli.app import Json, Labels, Network, Weights, app, print_result
 from pellucid.terminal import progress, say
 
 
 @app.command()
 def explain(
-    run: Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder, or a network's name with --weights.")],
+    run: Network,
     paths: Annotated[
         list[str] | None, typer.Argument(metavar="[PATH]...", help="Pictures, folders, or patterns in quotes.")
     ] = None,
@@ -37,10 +37,8 @@ def explain(
     out: Annotated[
         Path | None, typer.Option(help="The folder for page and pictures.  [default: explain, or RUN/reports/explain]")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="For a name: imagenet, or a .safetensors file.")] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="For a name: the classes, a line each, or JSON.  [default: ImageNet's]")
-    ] = None,
+    weights: Weights = None,
+    labels: Labels = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is random.")] = 0,
     as_json: Json = False,
 ) -> None:

@@ -7,14 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pellucid.cli.app import Json, app, print_result
+from pellucid.cli.app import Json, Labels, Network, Weights, app, print_result
 from pellucid.terminal import progress
 
-Network = Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder, or a network's name with --weights.")]
-Weights = Annotated[str | None, typer.Option(help="For a name: imagenet, or a .safetensors file.")]
-Labels = Annotated[
-    Path | None, typer.Option(help="For a name: the classes, a line each, or JSON.  [default: ImageNet's]")
-]
 Top = Annotated[
     str | None,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pellucid.cli.app import Json, app, print_result
+from pellucid.cli.app import Json, Labels, Network, Weights, app, print_result
 
 
 @app.command()
@@ -73,7 +73,7 @@ def filter_photograph(
 
 @app.command()
 def steps(
-    run: Annotated[str, typer.Argument(metavar="RUN|NAME", help="A run folder, or a network's name with --weights.")],
+    run: Network,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
     layer: Annotated[
         str | None,
@@ -83,10 +83,8 @@ def steps(
     at: Annotated[
         str | None, typer.Option(metavar="Y,X", help="Which row and column of it, from 0.  [default: the strongest]")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="For a name: imagenet, or a .safetensors file.")] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="For a name: the classes, a line each, or JSON.  [default: ImageNet's]")
-    ] = None,
+    weights: Weights = None,
+    labels: Labels = None,
     out: Annotated[Path | None, typer.Option(help="Draw where it looked and what was added, into this PNG.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -16,7 +16,6 @@ import re
 import struct
 import sys
 import warnings
-import zlib
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -32,6 +31,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from pellucid.data.damage import check_png, check_tiff, check_webp, ends_in_grey, runs_out
 from pellucid.data.levels import EIGHT_BITS, check_size, eight_bits, from_unit_range, upright
 from pellucid.data.scientific import has_extra_channels, read_dicom, read_npy, read_tiff
 from pellucid.errors import PictureError
@@ -166,16 +166,16 @@ def _decode_plain_jpeg(data: bytes, max_pixels: int) -> Picture | None:
         pixels = simplejpeg.decode_jpeg(data, _COLORS[colors])
     except ValueError:
         return None
-    return None if _ends_in_grey(pixels) else Picture(pixels, "JPEG")
+    return None if ends_in_grey(pixels) else Picture(pixels, "JPEG")
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
     _silence_readers()
     if name == "WebP":
         check_size(_webp_size(data), max_pixels)  # before opening, which allocates the canvas
-        _check_webp(data)
+        check_webp(data)
     elif name == "TIFF":
-        _check_tiff(data)
+        check_tiff(data)
     measured = {"DICOM": read_dicom, "NPY": read_npy, "TIFF": read_tiff}.get(name)
     if measured and (name != "TIFF" or has_extra_channels(data)):
         pixels, noted = measured(data, max_pixels)
@@ -189,11 +189,11 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
     notes = [f"{which} of {frames} frames used"] if frames > 1 else []
     if name == "JPEG" and image.mode in ("L", "RGB"):
         pixels = _jpeg_pixels(data, image)
-        if _runs_out(data, header, pixels):
+        if runs_out(data, header, pixels):
             raise PictureError("truncated JPEG: the data end before the picture does")
     else:
         if name == "PNG":
-            _check_png(data)
+            check_png(data)
         if isinstance(image, TiffImageFile) and image.tag_v2.get(_TIFF_SUBFILE, 0) & 1:
             raise PictureError("unsupported TIFF: a preview comes first, as in camera raw; convert it to JPEG")
         pixels = _pixels(image, data, notes)
@@ -232,38 +232,6 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
 
 
-def _check_webp(data: bytes) -> None:
-    if len(data) < 8 + int.from_bytes(data[4:8], "little"):
-        raise PictureError("truncated WebP: the end of the file is missing")
-
-
-def _check_png(data: bytes) -> None:
-    """Check the checksum of every chunk, and that IEND is there; Pillow does not, from the pixels on."""
-    view, start, kind = memoryview(data), 8, b""
-    while kind != b"IEND":
-        end = start + 12 + int.from_bytes(data[start : start + 4])
-        if end > len(data):
-            raise PictureError("truncated PNG: the end of the file is missing")
-        kind = data[start + 4 : start + 8]
-        if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
-            raise PictureError(f"damaged PNG: wrong checksum in a chunk {kind.decode('latin-1')!r}")
-        start = end
-
-
-def _check_tiff(data: bytes) -> None:
-    """Check that the first directory of tags is whole; Pillow goes without the tags that are missing."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = b"+" in data[2:4]
-    try:
-        (start,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)
-        (count,) = struct.unpack_from(f"{order}{'Q' if big else 'H'}", data, start)
-        whole = start + count * (20 if big else 12) <= len(data)
-    except (struct.error, OverflowError):
-        whole = False
-    if not whole:
-        raise PictureError("truncated TIFF: the directory of its tags is not in the file")
-
-
 def _jpeg_pixels(data: bytes, image: ImageFile) -> np.ndarray:
     """uint8 (H, W, C) of a grey or RGB JPEG as it is stored, not turned upright."""
     if simplejpeg is None:
@@ -275,25 +243,6 @@ def _jpeg_pixels(data: bytes, image: ImageFile) -> np.ndarray:
         if "Premature end of JPEG file" in str(error):
             raise
         return np.atleast_3d(np.asarray(image))
-
-
-def _runs_out(data: bytes, scan: int, pixels: np.ndarray) -> bool:
-    """Whether the first scan of a JPEG, which begins after the offset `scan`, ends before the picture does.
-
-    libjpeg then paints the rest in mid-grey and says nothing. So a last pixel of this grey raises a
-    suspicion, and more bytes at the end of the scan settle it: they change an incomplete picture, and no
-    other.
-    """
-    if not _ends_in_grey(pixels):
-        return False
-    marker = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]").search(data, scan)
-    end = marker.start() if marker else len(data)
-    longer = JpegImageFile(BytesIO(data[:end] + bytes(range(255)) + data[end:]))
-    return not np.array_equal(np.atleast_3d(np.asarray(longer)), pixels)
-
-
-def _ends_in_grey(pixels: np.ndarray) -> bool:
-    return set(pixels[-1, -1].tolist()) == {128}
 
 
 def _pixels(reader: ImageFile, data: bytes, notes: list[str]) -> np.ndarray:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from pellucid.data.ahead import asked_ahead
 from pellucid.data.dataset import Dataset
 from pellucid.data.decode import Picture, decode
 from pellucid.data.looks import NO_LOOKS, Looks, look_at_all
@@ -108,10 +109,10 @@ def scan(
         return [found[i] for i in rows]
 
     try:
-        for i, record in zip(
-            todo, _in_chunks(look, _chunks(todo, _CHUNK), progress, threads=_threads(stats)), strict=True
-        ):
-            records[i] = record
+        with asked_ahead([stats[i] for i in todo]):
+            chunks = _in_chunks(look, _chunks(todo, _CHUNK), progress, threads=_threads(stats))
+            for i, record in zip(todo, chunks, strict=True):
+                records[i] = record
     finally:  # what was seen before an error or Ctrl-C is kept
         if any(stats[i] and known[i] is None for i in todo):
             cache = _ScanCache()

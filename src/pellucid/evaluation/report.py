@@ -95,11 +95,12 @@ def score_sections(
 
 def _class_sections(e: Evaluation, picture: PictureOf, samples: Sequence[tuple[int, str, str, float]]) -> list[str]:
     best = max(e.baseline.values(), key=lambda baseline: baseline.accuracy.value)
+    between = f"{number(e.auc.low)} to {number(e.auc.high)}"
     tiles = (
         ("Accuracy", html_percent(e.accuracy.value), html_range(e.accuracy)),
         ("Macro-F1", html_percent(e.macro_f1.value), html_range(e.macro_f1)),
         ("Balanced accuracy", html_percent(e.balanced_accuracy.value), html_range(e.balanced_accuracy)),
-        *([("Mean ROC AUC", number(e.auc.value), html_range(e.auc))] if math.isfinite(e.auc.value) else []),
+        *([("Mean ROC AUC", number(e.auc.value), between)] if math.isfinite(e.auc.value) else []),
         ("Best baseline", html_percent(best.accuracy.value), safe(best.rule)),
         ("Calibration error", html_percent(e.ece), "ECE, 15 bins"),
         ("Pictures", f"{e.n:,}", f"{safe(e.split)}, {counted(len(e.classes), 'class', 'classes')}"),

@@ -64,7 +64,10 @@ def _last(classifier: Classifier, logits: torch.Tensor, k: int, found: float) ->
         )
     whole = softmax(window, k, found)
     return replace(
-        whole, operation=f"{whole.operation}; number {k} is {classifier.classes[k]}", sources=(_LOGITS,), given=()
+        whole,
+        operation=f"{whole.operation}; number {k} is {classifier.classes[k]}",
+        sources=classifier.classes,
+        given=(),
     )
 
 

@@ -70,7 +70,7 @@ def passes(
     ]
     try:
         with classifier.answering(), torch.no_grad():
-            classifier.module(x)
+            classifier.module(x.clone())  # whose first layer may work in place
     finally:
         for hook in hooks:
             hook.remove()

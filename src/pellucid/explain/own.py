@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from pellucid.data.contract import PixelContract
-from pellucid.data.dataset import Dataset, open_dataset
-from pellucid.data.decode import Picture, decode
+from pellucid.data.decode import Picture
 from pellucid.data.manifest import USED
 from pellucid.data.reopen import reopen
 from pellucid.data.scan import Progress
+from pellucid.data.unlabeled import open_pictures
 from pellucid.data.wording import shown
 from pellucid.errors import DataError, PictureError
-from pellucid.evaluation.predict import find_pictures
 from pellucid.run import Run
 
 OWN = "own"  # the word for a run's pictures
@@ -79,48 +78,25 @@ class OwnPictures:
 def own_pictures(
     data: str | Path, *, run: str | Path | None = None, most: int = MOST_PICTURES, seed: int = 0
 ) -> OwnPictures:
-    """Up to `most` pictures, drawn by `seed`: of `data`, a folder, a data set or a picture, or of `run` where `data` is "own".
+    """Up to `most` pictures, drawn by `seed`: of `data`, a data set or a folder of pictures, or of `run` where `data` is "own".
 
     Of a run these are all that it used, of every part. Raises DataError when there is none, RunError.
     """
-    if str(data) == OWN:
-        if run is None:
-            raise DataError(
-                f"'{OWN}' stands for the pictures of a run, and there is no run here. Name a folder or a data set of your own."
-            )
+    if str(data) != OWN:
+        dataset = open_pictures(data)
+        rows = list(range(len(dataset)))
+    elif run is None:
+        raise DataError(
+            f"'{OWN}' stands for the pictures of a run, and there is no run here. Name a folder or a data set of your own."
+        )
+    else:
         dataset = reopen(Run(Path(run)).read())
         used = {row["path"] for row in Run(Path(run)).read_manifest() if row["status"] == USED}
         rows = [i for i, item in enumerate(dataset.items) if item.path in used]
-        return _of_dataset(dataset, rows, most, seed)
-    if Path(data).is_dir() or Path(data).suffix.lower() in (".jpg", ".jpeg", ".png"):
-        return _of_files(data, most, seed)
-    dataset = open_dataset(data)
-    return _of_dataset(dataset, list(range(len(dataset))), most, seed)
-
-
-def _of_dataset(dataset: Dataset, rows: list[int], most: int, seed: int) -> OwnPictures:
-    if not rows:
-        raise DataError(f"None of the pictures that the run used is in '{dataset.source}' anymore. Bring them back.")
-    chosen = [rows[i] for i in _drawn(len(rows), most, seed)]
-    names, labels = zip(*((dataset.items[i].path, dataset.label(i)) for i in chosen), strict=True)
+        if not rows:
+            raise DataError(
+                f"None of the pictures that the run used is in '{dataset.source}' anymore. Bring them back."
+            )
+    chosen = [rows[i] for i in sorted(np.random.default_rng(seed).permutation(len(rows))[:most].tolist())]
+    names, labels = tuple(dataset.items[i].path for i in chosen), tuple(map(dataset.label, chosen))
     return OwnPictures(dataset.source, len(rows), names, labels, lambda index: dataset.picture(chosen[index]))
-
-
-def _of_files(data: str | Path, most: int, seed: int) -> OwnPictures:
-    files = find_pictures([data])
-    chosen = [files[i] for i in _drawn(len(files), most, seed)]
-    folder = Path(data)
-
-    def read(index: int) -> Picture:
-        try:
-            return decode(chosen[index].read_bytes())
-        except OSError as error:
-            raise PictureError(f"cannot be read: {error.strerror}") from error
-
-    names = tuple(str(file.relative_to(folder)) if folder.is_dir() else file.name for file in chosen)
-    labels = tuple(file.parent.name if file.parent != folder and folder.is_dir() else "" for file in chosen)
-    return OwnPictures(str(data), len(files), names, labels, read)
-
-
-def _drawn(count: int, most: int, seed: int) -> list[int]:
-    return sorted(np.random.default_rng(seed).permutation(count)[:most].tolist())

@@ -103,7 +103,7 @@ def work_out(
     pixels = classifier.pixels(picture)
     x = classifier.contract.tensor(pixels[None])
     names: dict[str, None] = {}
-    passes(classifier, x.clone(), keep=lambda name: bool(names.setdefault(name)))
+    passes(classifier, x, keep=lambda name: bool(names.setdefault(name)))
     if layer == ANSWER and ANSWER not in names:
         works, shape, position = work_out_answer(classifier, pixels, channel)
         return Step(ANSWER, "probabilities", shape, position, works, None, pixels)

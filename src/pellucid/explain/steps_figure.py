@@ -39,9 +39,10 @@ def draw_step(step: Step) -> bytes:
     work = step.main
     channels = largest_channels(work, _MOST_CHANNELS) if is_window(work) else []
     rows = len(channels) or 1
-    figure = Figure(figsize=(13, 5 + 3.2 * rows), dpi=_DPI, layout="constrained", facecolor="white")
+    head = 4.6 if step.looked else 3.0
+    figure = Figure(figsize=(13, 0.4 + head + 3.2 * rows), dpi=_DPI, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    above, below = figure.subfigures(2, 1, height_ratios=[4.6, 3.2 * rows])  # type: ignore[misc]
+    above, below = figure.subfigures(2, 1, height_ratios=[head, 3.2 * rows])  # type: ignore[misc]
     height, width = step.picture.shape[:2]
     whole = _empty(above.add_subplot(1, 3, 1), f"what the network was given, {times((height, width))}")
     part = _empty(above.add_subplot(1, 3, 2), _where(step.looked)) if step.looked else None
