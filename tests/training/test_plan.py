@@ -197,10 +197,16 @@ def test_pictures_of_one_level_get_no_deviation_of_zero() -> None:
 
 def test_the_batch_is_a_power_of_two_near_a_thirtieth() -> None:
     for num_pictures in (1, 50, 1437, 10_000, 10_000_000):
-        batch = default_batch(num_pictures)
+        batch = default_batch(num_pictures, GREY, CPU)
         assert batch in (32, 64, 128, 256)
         if 32 < batch < 256:
             assert 30 / 2**0.5 <= num_pictures / batch <= 30 * 2**0.5
+
+
+def test_a_batch_of_large_pictures_is_smaller_on_a_processor() -> None:
+    sides = [default_batch(50_000, PixelContract(height=side, width=side), CPU) for side in (32, 50, 64, 128, 224)]
+    assert sides == [256, 256, 128, 32, 32]
+    assert default_batch(50_000, PixelContract(height=224, width=224), torch.device("cuda")) == 256
 
 
 def architecture_for(

@@ -14,7 +14,7 @@ from pellucid.config import TrainConfig
 from pellucid.data.contract import PixelContract
 from pellucid.model.zoo import Architecture, build
 from pellucid.training import speed
-from pellucid.training.speed import fastest, measure_speed
+from pellucid.training.speed import fastest, forget_if_disturbed, measure_speed
 
 CPU = torch.device("cpu")
 GREY = PixelContract(height=8, width=8, channels=1)
@@ -106,3 +106,19 @@ def test_a_disturbed_measurement_goes_on(late: float, rounds: int, monkeypatch: 
     found = measure_speed(FASTNET, nn.Linear(1, 1), GREY, 8, CPU, TrainConfig())
     assert list(found.values()) == pytest.approx([0.01] * 3)
     assert len(list(clock)) == 2 * 3 * (8 - rounds)
+
+
+def test_a_measurement_that_was_disturbed_is_forgotten_after_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = [1.0, 1.0, 0.1]
+    monkeypatch.setattr(speed, "_seconds_a_step", lambda *_: {"fp32 True": slow.pop(0)})
+    module = build(FASTNET, input_shape=(1, 8, 8), num_classes=3)
+    other = Architecture("fastnet", "fastnet-8")
+
+    def measured(architecture: Architecture, batch: int) -> float:
+        return measure_speed(architecture, module, GREY, batch, CPU, TrainConfig())["fp32", True]
+
+    assert (measured(FASTNET, 256), measured(other, 256)) == (2.0, 2.0)  # 128 pictures were measured
+    forget_if_disturbed(FASTNET, module, GREY, 256, CPU, ("fp32", True), seconds=0.7)
+    assert measured(FASTNET, 256) == 2.0
+    forget_if_disturbed(FASTNET, module, GREY, 256, CPU, ("fp32", True), seconds=0.6)
+    assert (measured(FASTNET, 256), measured(other, 256)) == (0.2, 2.0)

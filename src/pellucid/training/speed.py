@@ -22,6 +22,8 @@ from pellucid.training.optimizer import make_optimizer
 
 _PROBE = 128  # pictures of a measured step; a step's time grows with its pictures
 _STEADY = 1.5  # equal steps that differ more were disturbed
+_DISTURBED = 3.0
+_FILE = "speed.json"
 
 
 def measure_speed(
@@ -31,21 +33,12 @@ def measure_speed(
     """Seconds a step by (precision, channels_last), measured here once and kept in the cache. A step trains, or without
     `training` only looks.
 
-    Kept, so that one machine chooses alike every time and equal commands give equal results. A deterministic training must
+    Kept, so that one machine chooses alike every time and equal commands give equal results, unless a training shows that
+    other work disturbed the measurement. A deterministic training must
     not depend on a measurement: it is given one choice, fp32 unless another precision was asked for.
     """
-    file = cache_folder() / "speed.json"
-    machine = describe_machine(device)
     probe = min(batch, _PROBE)
-    shape = [probe, contract.channels, contract.height, contract.width]
-    learning = sum(parameter.requires_grad for parameter in module.parameters())
-    identity = [str(architecture), shape, learning if training else False, machine["processor"], machine["threads"],
-                machine["device"], machine["versions"]["torch"]]  # fmt: skip
-    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    try:
-        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    key, known = _key(architecture, module, contract, probe, device, training), _known()
     if key not in known:
         x = torch.randint(0, 256, (probe, contract.height, contract.width, contract.channels), dtype=torch.uint8)
         candidates = [("fp32", True), ("fp32", False), ("bf16", True)]
@@ -54,9 +47,7 @@ def measure_speed(
         if not training:
             candidates.remove(("fp32", False))
         known[key] = _seconds_a_step(module, contract, x, device, candidates, training)
-        with storage_errors(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, known)
+        _keep(known)
     wanted = None if config.precision == "auto" else config.precision
     if config.deterministic:
         name = f"{wanted or 'fp32'} True"
@@ -69,9 +60,48 @@ def measure_speed(
     return found
 
 
+def forget_if_disturbed(
+    architecture: Architecture, module: nn.Module, contract: PixelContract, batch: int, device: torch.device,
+    choice: tuple[str, bool], seconds: float,
+) -> None:  # fmt: skip
+    """Forgets what was measured when a training's steps took `seconds` each by `choice`, and that is less than a third."""
+    probe = min(batch, _PROBE)
+    key, known = _key(architecture, module, contract, probe, device, True), _known()
+    measured = known.get(key, {}).get(f"{choice[0]} {choice[1]}", 0.0)
+    if measured * batch / probe > _DISTURBED * seconds:
+        del known[key]
+        _keep(known)
+
+
 def fastest(speed: dict[tuple[str, bool], float]) -> tuple[str, bool]:
     """The fastest (precision, channels_last); bf16 only where it saves at least a fifth of the time."""
     return min(speed, key=lambda choice: speed[choice] * (1.25 if choice[0] == "bf16" else 1.0))
+
+
+def _key(
+    architecture: Architecture, module: nn.Module, contract: PixelContract, probe: int, device: torch.device,
+    training: bool,
+) -> str:  # fmt: skip
+    machine = describe_machine(device)
+    learning = sum(parameter.requires_grad for parameter in module.parameters())
+    identity = [str(architecture), [probe, contract.channels, contract.height, contract.width], learning if training else False,
+                machine["processor"], machine["threads"], machine["device"], machine["versions"]["torch"]]  # fmt: skip
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+
+def _known() -> dict[str, Any]:
+    try:
+        known: dict[str, Any] = json.loads((cache_folder() / _FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    return known
+
+
+def _keep(known: dict[str, Any]) -> None:
+    file = cache_folder() / _FILE
+    with storage_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, known)
 
 
 def _seconds_a_step(

@@ -40,7 +40,7 @@ from pellucid.training.loop import OnEvent, Recipe, fit, hold, looking, score
 from pellucid.training.objective import Objective
 from pellucid.training.plan import plan_recipe
 from pellucid.training.prior import BALANCED, choose_prior, prior_offsets, shares
-from pellucid.training.speed import fastest, measure_speed
+from pellucid.training.speed import fastest, forget_if_disturbed, measure_speed
 from pellucid.training.transfer import HeadFit, fit_head
 
 _NO_TIME = "no time is left to train the last third of the network on"
@@ -133,12 +133,18 @@ def fit_and_save(
                 run.update(looked_at=len(valid))
             if before:
                 closing *= 1 + finetune.MEANS
+            began = time.monotonic()
             result = fit(
                 module, work.parts["train"], work.parts["validation"], contract=work.contract, recipe=recipe,
                 device=work.device, folder=run.path / "checkpoints", on_event=tell, resume=checkpoint,
                 deadline=deadline and deadline - closing, should_stop=should_stop, task=work.task,
             )  # fmt: skip
             stopped, epochs = result.stopped, result.epochs
+            steps = result.steps - (checkpoint.numbers["step"] if checkpoint else 0)
+            forget_if_disturbed(
+                work.architecture, module, work.contract, recipe.batch_size, work.device,
+                (recipe.precision, recipe.channels_last), (time.monotonic() - began) / max(1, steps),
+            )  # fmt: skip
             if stopped == "interrupted" and not result.best:
                 stopped = "interrupted before the first validation"
             if before and stopped in ("done", "early"):
