@@ -113,7 +113,7 @@ def take_census(dataset: Dataset, records: Sequence[Record]) -> Census:
         elif verdict:
             reasons[i] = f"relabeled by verdict, was '{verdict}'"
     _require_answers(dataset, status == USED)
-    pixels = np.array([record.pixels or f"unreadable-{i}" for i, record in enumerate(records)])
+    pixels = np.array([record.pixels or f"unreadable-{i}" for i, record in enumerate(records)], object)
     return Census(dataset, records, pixels, np.array([item.group or "" for item in dataset.items]), status, reasons)
 
 

@@ -38,7 +38,7 @@ _SIDES, _AGREES = (32.0, 64.0), (0.94, USUAL)
 _LEVELS = 8  # between the darkest and the brightest place; what has fewer shows nothing
 _RANK, _SHARE = 20, 0.25  # see _required
 _SAMPLE, _MANY = 500, 200
-_PART = 1024  # pictures
+_PART, _PAIRS = 1024, 256  # pictures, and pairs of them, that a thread works on at once
 
 Fetch = Callable[[np.ndarray], torch.Tensor]  # int (M,) -> uint8 (M, 32, 32)
 
@@ -149,9 +149,13 @@ def _rounded(vectors: torch.Tensor) -> _Rounded:
     """int8 (N, K) where the processor multiplies such numbers fast; elsewhere the vectors (N, K) as they are."""
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return _Rounded(vectors, 1.0, 0.0)
-    unit = float(vectors.abs().max()) / 127
-    values = (vectors / unit).round()
-    return _Rounded(values.to(torch.int8), unit, float((vectors - values * unit).norm(dim=1).max()) + 1e-5)
+    unit = max(float(part.abs().max()) for part in vectors.split(_PART)) / 127
+    values = torch.empty(vectors.shape, dtype=torch.int8)
+    error = 0.0
+    for some, part in zip(values.split(_PART), vectors.split(_PART), strict=True):
+        some.copy_((part / unit).round_())
+        error = max(error, float((part - some * unit).norm(dim=1).max()))
+    return _Rounded(values, unit, error + 1e-5)
 
 
 def _product(first: torch.Tensor, second: torch.Tensor, room: torch.Tensor | None) -> torch.Tensor:
@@ -195,7 +199,7 @@ def _agreement(small: Fetch, pairs: np.ndarray, zoom: float) -> np.ndarray:
     """
 
     def work(start: int) -> np.ndarray:
-        part = pairs[start : start + 1024]
+        part = pairs[start : start + _PAIRS]
         first, second = small(part[:, 0]).float(), small(part[:, 1]).float()
         wanted, window = _spectrum(second, _FINE), _start(len(part), zoom)
         window = _aligned(F.avg_pool2d(first, 2), F.avg_pool2d(second, 2), window, steps=2)
@@ -206,7 +210,7 @@ def _agreement(small: Fetch, pairs: np.ndarray, zoom: float) -> np.ndarray:
             agreement[close] = (_spectrum(_window(first[close], window), _FINE) * wanted[close]).sum(1)
         return agreement.numpy()
 
-    parts = in_threads(work, range(0, len(pairs), 1024), at_once=1)
+    parts = in_threads(work, range(0, len(pairs), _PAIRS), at_once=1)
     return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
@@ -270,4 +274,10 @@ def _smooth(pictures: torch.Tensor) -> torch.Tensor:
 
 def _in_parts(small: Fetch, count: int, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     starts = range(0, count, _PART)
-    return torch.cat(list(in_threads(lambda k: work(small(np.arange(k, min(k + _PART, count)))), starts, at_once=1)))
+    parts = in_threads(lambda k: work(small(np.arange(k, min(k + _PART, count)))), starts, at_once=1)
+    found = torch.empty(0)
+    for start, part in zip(starts, parts, strict=True):
+        if not start:
+            found = torch.empty(count, part.shape[1])
+        found[start : start + len(part)] = part
+    return found

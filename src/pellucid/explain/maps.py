@@ -211,7 +211,7 @@ def picture_for(classifier: Classifier, picture: str | Path) -> np.ndarray:
 
 def _tile(layer: LayerMaps, channel: int, scale: str, limits: tuple[float, float]) -> Tile:
     maps = [state[channel] for state in layer.states]
-    low, high = min(float(m.min()) for m in maps), max(float(m.max()) for m in maps)
+    low, high = min(float(m.min()) for m in maps) + 0.0, max(float(m.max()) for m in maps) + 0.0  # not "-0"
     own = (low, high) if scale == "map" else limits
     factor = whole_factor(max(maps[0].shape), _CELL)
     pictures = [colored(m, *own, factor) for m in maps]
