@@ -13,8 +13,9 @@ from PIL import Image
 from sklearn.metrics import accuracy_score
 
 import pellucid
-from pellucid.errors import ConfigError, RunError, SplitError
+from pellucid.errors import ConfigError, DataError, RunError, SplitError
 from pellucid.evaluation.answers import read_answers
+from pellucid.evaluation.compare import compare
 from pellucid.evaluation.folds import FoldsEvaluation
 from pellucid.evaluation.growth import LearningCurve
 from pellucid.evaluation.suspects import find_suspects
@@ -83,7 +84,9 @@ def test_scores_are_those_of_scikit_learn(whole: Run) -> None:
     assert written == json.loads(json.dumps(evaluation.to_dict()))
 
 
-def test_the_stopping_set_is_never_the_test_fold(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stopping_set_is_never_the_test_fold(
+    photos: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[tuple[set[int], set[int], set[int]]] = []
     real = pipeline.fit_and_save
 
@@ -105,7 +108,18 @@ def test_the_stopping_set_is_never_the_test_fold(photos: Path, tmp_path: Path, m
         assert not owners[0] & owners[2]
         assert not owners[1] & owners[2]
     assert set.union(*(test for _, _, test in seen)) == set(range(150))
-    assert "keep each of 25 groups" in str(run.evaluate())
+    grouped, single = run.evaluate(), whole.evaluate()
+    assert "keep each of 25 groups" in str(grouped)
+
+    compared = compare([run, whole])  # folds by groups with folds of single pictures
+    assert (compared.n, compared.num_groups) == (150, 25)
+    scores = [found.pooled.accuracy.value for found in (grouped, single)]
+    assert [rival.score.value for rival in compared.rivals] == pytest.approx(scores)
+    assert compared.rivals[1].gain.value == pytest.approx(scores[1] - scores[0])
+    assert "keep groups together and those of" in compared.notes[-1]
+    assert not any("keep groups together" in note for note in compare([whole, whole]).notes)
+    with pytest.raises(DataError, match="not measured on the same pictures"):
+        compare([whole, members_of(whole)[0]])
 
 
 @pytest.mark.slow

@@ -17,17 +17,19 @@ import numpy as np
 
 from pellucid.data.dataset import Dataset
 from pellucid.data.scan import Progress
-from pellucid.data.task import CLASS, LABELS, NUMBER
+from pellucid.data.task import CLASS, LABELS, NUMBER, Task
 from pellucid.data.wording import counted, rounded
 from pellucid.errors import ConfigError, DataError
+from pellucid.evaluation.answers import answers_file, joined, read_answers
 from pellucid.evaluation.intervals import Interval, group_numbers, resamples, share, spread
 from pellucid.evaluation.looked import Looked, look, right
 from pellucid.evaluation.metrics import few_notes
 from pellucid.evaluation.paired import holm, paired
 from pellucid.evaluation.text import printable
-from pellucid.run import Run
+from pellucid.run import Run, members_of
 
 LEVEL = 0.05
+_FOLDS = "the folds"
 _POWER = 1.96 + 0.84  # standard errors that a difference must have to be seen four times in five at that level
 _METRIC = {CLASS: "accuracy", LABELS: "all labels right", NUMBER: "mean absolute error"}
 
@@ -133,31 +135,32 @@ def compare(
     engine: str = "auto",
     progress: Progress | None = None,
 ) -> Comparison:
-    """Holds every run against the first, on the same part of their own pictures or on other labelled pictures `data`.
+    """Holds every run against the first, on the same part of their own pictures or on other labelled pictures `data`; of runs with
+    folds it is all pictures, each answered out of fold.
 
     Raises ConfigError for fewer than two runs, DataError when their pictures or true answers differ, with how many do.
     """
     if len(runs) < 2:
         raise ConfigError(f"{counted(len(runs), 'run')} given; a comparison needs two or more.")
-    looked = [
-        look(run if isinstance(run, Run) else Run(Path(run)), data, split=split, engine=engine, progress=progress)
-        for run in runs
-    ]
-    first = looked[0]
-    task = first.classifier.task
-    keys = [_keys(part) for part in looked]
-    for part, own in zip(looked[1:], keys[1:], strict=True):
-        _require_same(first, keys[0], part, own)
-    orders = [sorted(range(len(own)), key=own.__getitem__) for own in keys]
-    scores = [_scores(part)[order] for part, order in zip(looked, orders, strict=True)]
-    grouped = next(((p.chosen.groups, o) for p, o in zip(looked, orders, strict=True) if p.chosen.groups), None)
+    sides = []
+    for run in (run if isinstance(run, Run) else Run(Path(run)) for run in runs):
+        folds = data is None and run.read()["config"]["train"].get("folds")
+        sides.append(
+            _folds_side(run) if folds else _side(look(run, data, split=split, engine=engine, progress=progress))
+        )
+    first = sides[0]
+    for side in sides[1:]:
+        _require_same(first, side)
+    orders = [sorted(range(len(side.keys)), key=side.keys.__getitem__) for side in sides]
+    scores = [side.scores[order] for side, order in zip(sides, orders, strict=True)]
+    grouped = next(((side.groups, order) for side, order in zip(sides, orders, strict=True) if side.groups), None)
     groups = None if grouped is None else group_numbers([grouped[0][i] for i in grouped[1]])
-    num_groups = 0 if groups is None else int(groups.max()) + 1
-    digest = hashlib.sha256("\n".join(f"{a} {b}" for a, b in sorted(keys[0])).encode("utf-8", "surrogateescape"))
+    n, num_groups = len(first.keys), 0 if groups is None else int(groups.max()) + 1
+    digest = hashlib.sha256("\n".join(f"{a} {b}" for a, b in sorted(first.keys)).encode("utf-8", "surrogateescape"))
     return Comparison(
-        split=first.name, n=len(keys[0]), num_groups=num_groups, task=task.kind, fingerprint=digest.hexdigest()[:16],
-        step=task.step, rivals=rivals([str(run) for run in runs], scores, groups=groups, errors=task.kind == NUMBER),
-        notes=tuple(few_notes(len(keys[0]), num_groups)),
+        split=first.name, n=n, num_groups=num_groups, task=first.task.kind, fingerprint=digest.hexdigest()[:16],
+        step=first.task.step, notes=(*few_notes(n, num_groups), *_kinds_of_folds(sides)),
+        rivals=rivals([str(run) for run in runs], scores, groups=groups, errors=first.task.kind == NUMBER),
     )  # fmt: skip
 
 
@@ -189,23 +192,60 @@ def rivals(
     return (found[0], *others)
 
 
-def _keys(looked: Looked) -> list[tuple[str, str]]:
-    """SHA-256 and true answer of each picture."""
-    task, classes = looked.classifier.task, looked.classifier.classes
-    return [(h, task.decode(t, classes)) for h, t in zip(looked.hashes, looked.chosen.labels, strict=True)]
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """What a run is compared by: of each picture the SHA-256 and the true answer, its group, and whether it is right (1 or 0), or
+    how far off the number is. `name` is that of the part."""
+
+    run: Run
+    name: str
+    task: Task
+    keys: list[tuple[str, str]]
+    groups: Sequence[str] | None
+    scores: np.ndarray
 
 
-def _require_same(a: Looked, keys_a: list[tuple[str, str]], b: Looked, keys_b: list[tuple[str, str]]) -> None:
-    if a.classifier.task.kind != b.classifier.task.kind:
+def _side(looked: Looked) -> _Side:
+    task, classes, truth = looked.classifier.task, looked.classifier.classes, looked.chosen.labels
+    keys = [(h, task.decode(t, classes)) for h, t in zip(looked.hashes, truth, strict=True)]
+    return _Side(looked.run, looked.name, task, keys, looked.chosen.groups, _scores(task, looked.answers, truth))
+
+
+def _folds_side(run: Run) -> _Side:
+    answers = joined([read_answers(answers_file(member)) for member in members_of(run)])
+    hashes = {row["path"]: row["sha256"] for row in run.read_manifest()}
+    task = Task(**run.read()["task"])
+    truth = task.encode(answers.labels, answers.outputs)
+    keys = [(hashes[path], label) for path, label in zip(answers.paths, answers.labels, strict=True)]
+    return _Side(run, _FOLDS, task, keys, answers.grouped(), _scores(task, answers.values, truth))
+
+
+def _kinds_of_folds(sides: Sequence[_Side]) -> list[str]:
+    """What it means when some runs kept groups together in their folds and others did not."""
+    folds = [side for side in sides if side.name == _FOLDS]
+    if all(side.groups for side in folds) or not any(side.groups for side in folds):
+        return []
+    apart, together = (
+        ", ".join(f"'{printable(str(side.run))}'" for side in folds if bool(side.groups) == kept)
+        for kept in (False, True)
+    )
+    return [
+        f"the folds of {together} keep groups together and those of {apart} do not: what those score more, they owe to other pictures "
+        "of the groups that they are tested on, and lose on new ones. The figure by group is the one to report"
+    ]
+
+
+def _require_same(a: _Side, b: _Side) -> None:
+    if a.task.kind != b.task.kind:
         raise DataError(
-            f"'{a.run}' answers with task '{a.classifier.task.kind}' and '{b.run}' with task '{b.classifier.task.kind}', so their "
-            "scores cannot be compared. Give runs of one task."
+            f"'{a.run}' answers with task '{a.task.kind}' and '{b.run}' with task '{b.task.kind}', so their scores cannot be "
+            "compared. Give runs of one task."
         )
-    if Counter(keys_a) == Counter(keys_b):
+    if Counter(a.keys) == Counter(b.keys):
         return
-    files_a, files_b = (Counter(h for h, _ in keys) for keys in (keys_a, keys_b))
+    files_a, files_b = (Counter(h for h, _ in side.keys) for side in (a, b))
     only_a, only_b = (files_a - files_b).total(), (files_b - files_a).total()
-    labels = (Counter(keys_a) - Counter(keys_b)).total() - only_a
+    labels = (Counter(a.keys) - Counter(b.keys)).total() - only_a
     differ = [
         f"{count:,} {what}"
         for count, what in (
@@ -221,9 +261,8 @@ def _require_same(a: Looked, keys_a: list[tuple[str, str]], b: Looked, keys_b: l
     )
 
 
-def _scores(looked: Looked) -> np.ndarray:
+def _scores(task: Task, answers: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """float (N,): 1 where all is right and 0 else; of numbers how far off each is."""
-    truth, answers = looked.chosen.labels, looked.answers
-    if looked.classifier.task.kind == NUMBER:
+    if task.kind == NUMBER:
         return np.asarray(abs(answers - truth).ravel(), np.float64)
     return right(answers, truth).astype(np.float64)

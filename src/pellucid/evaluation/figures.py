@@ -120,9 +120,11 @@ def recall_plot(evaluation: Evaluation) -> str:
     return interval_plot(rows, evaluation.accuracy.value, "recall")
 
 
-def interval_plot(rows: Sequence[tuple[str, int, Interval]], line: float, name: str, *, unit: str = " %") -> str:
+def interval_plot(
+    rows: Sequence[tuple[str, int, Interval]], line: float, name: str, *, unit: str = " %", start: float = 0.0
+) -> str:
     """A share with its interval for each (name, n, share), the first on top, beside that over everything; written in hundredths
-    with a unit."""
+    with a unit, from `start` to 1."""
     with page_style():
         figure = Figure(figsize=(5.0, 0.9 + 0.25 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
@@ -136,7 +138,7 @@ def interval_plot(rows: Sequence[tuple[str, int, Interval]], line: float, name: 
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=FAINT, alpha=0.25, linewidth=0.6)
         axes.spines["left"].set_visible(False)
-        axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6))
+        axes.set(xlim=(start - 0.02 * (1 - start), 1 + 0.02 * (1 - start)), ylim=(len(rows) - 0.4, -0.6))
         return svg(figure, name)
 
 

@@ -82,7 +82,7 @@ class FoldsEvaluation:
         values = [fold.score.value for fold in self.folds]
         yield (
             f"Over {len(self.folds)} folds the {METRICS[self.metric]} is {self.mean:.4g} on average, from {min(values):.4g} to "
-            f"{max(values):.4g}, with a standard deviation of {self.std:.2g} from fold to fold."
+            f"{max(values):.4g}, with a standard deviation of {self.std:#.2g} from fold to fold."
         )
         yield self.kind
 

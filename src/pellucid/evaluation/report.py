@@ -231,7 +231,9 @@ def _baseline_table(e: Evaluation) -> str:
         ("the classifier", str(e.accuracy), str(e.macro_f1), f"{e.n:,}"),
         *((safe(b.rule), str(b.accuracy), str(b.macro_f1), f"{b.n:,}") for b in e.baseline.values()),
     ]
-    return table(("Rule", "Accuracy (95 % interval)", "Macro-F1", "Pictures"), rows) + (
-        "<p>What simpler rules would have scored on the same pictures. Neighbors in plain pixels need no network; neighbors in what "
-        "the network sees before its last layer say what that layer adds.</p>"
-    )
+    neighbors = (
+        " Neighbors in plain pixels need no network; neighbors in what the network sees before its last layer say what that layer "
+        "adds."
+    ) * (len(e.baseline) > 1)
+    told = f"<p>What simpler rules would have scored on the same pictures.{neighbors}</p>"
+    return table(("Rule", "Accuracy (95 % interval)", "Macro-F1", "Pictures"), rows) + told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -65,7 +66,7 @@ def _fold_sections(found: FoldsEvaluation, picture: PictureOf) -> list[str]:
     values = [fold.score for fold in found.folds]
     tiles = (
         ("Mean of the folds", f"{found.mean:.4g}", METRICS[found.metric]),
-        ("From fold to fold", f"{found.std:.2g}", "standard deviation"),
+        ("From fold to fold", f"{found.std:#.2g}", "standard deviation"),
         ("Folds", f"{len(values)}", "by group" if found.group else "of single pictures"),
     )
     heads = ("Fold", "Trained on", "Tested", "Groups", METRICS[found.metric].capitalize(), "Macro-F1")
@@ -80,7 +81,7 @@ def _fold_sections(found: FoldsEvaluation, picture: PictureOf) -> list[str]:
     if found.metric != "mae":
         shares = [(fold.name, fold.n, fold.score) for fold in found.folds]
         plot = figure(
-            interval_plot(shares, found.mean, "folds"),
+            interval_plot(shares, found.mean, "folds", start=math.floor(10 * min(v.low for v in values)) / 10),
             METRICS[found.metric].capitalize(),
             "Each fold with its 95 % interval; in parentheses its pictures. The dotted line is the mean of the folds.",
         )
