@@ -118,7 +118,7 @@ def fastai(folder: Path, weights: str) -> list[dict[str, Any]]:
     with learner.no_bar(), learner.no_logging():
         learner.fine_tune(1)
         seconds = time.perf_counter() - STARTED
-        test = learner.dls.test_dl([str(p) for p in sorted((folder / "test").rglob("*.jpg"))], with_labels=True)
+        test = learner.dls.test_dl(sorted((folder / "test").rglob("*.jpg")), with_labels=True)
         _, right = learner.validate(dl=test)
     return [{"seconds": seconds, "accuracy": float(right), "n": len(test.dataset)}]
 

@@ -319,13 +319,17 @@ def page(results: dict[str, Any]) -> str:
         "nothing else running; Pellucid's cache is empty at the start of each, the system's has the files. Seed 0 where no other is named.", "",
         "| figure | command | seconds | peak MB | score | must | aim | measured |", "|" + "---|" * 8,
         *(
-            f"| {r['name']} | `{r['command']}` | {r['seconds']:.1f} | {r['peak_mb']:,.0f} | {r['score']} | {r['must']} | "
+            f"| {r['name']} | `{r['command']}` | {r['seconds']:.1f} | {_peak(r['peak_mb'])} | {r['score']} | {r['must']} | "
             f"{r['aim']} | {r['date']}, machine {numbers[_machine(r['machine'])]} |"
             for r in rows
         ), "",
         *(f"Machine {number}: {machine}" for machine, number in numbers.items()), "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _peak(megabytes: float) -> str:
+    return f"{megabytes:,.0f}" if megabytes else "–"
 
 
 def _machine(found: dict[str, Any]) -> str:

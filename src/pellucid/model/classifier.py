@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,11 @@ class Classifier:
         most = _BATCH_PIXELS if self.device.type == "cpu" else _BATCH_PIXELS_ELSEWHERE
         return min(256, max(8, most // (self.contract.height * self.contract.width)))
 
+    @cached_property
+    def _names(self) -> np.ndarray:
+        """The classes, to be picked by many numbers at once."""
+        return np.array(self.classes, object)
+
     @contextmanager
     def answering(self) -> Iterator[None]:
         """While it answers, in one thread or several, the module is in evaluation mode."""
@@ -122,7 +128,7 @@ class Classifier:
             low, high = (None, None) if margin is None else (value - margin, value + margin)
             return NumberPrediction(self.classes[0], value, low, high, self.task.step)
         order = np.argsort(-probabilities, kind="stable")
-        labels, ranked = tuple(map(self.classes.__getitem__, order.tolist())), tuple(probabilities[order].tolist())
+        labels, ranked = tuple(self._names[order].tolist()), tuple(probabilities[order].tolist())
         return (
             LabelsPrediction(labels, ranked, self.task.separator)
             if self.task.kind == LABELS
