@@ -63,10 +63,23 @@ def run(*arguments: str, folder: Path) -> tuple[str, float, float]:
             PELLUCID, [str(PELLUCID), *arguments], os.environ | {"PELLUCID_CACHE": str(folder / "cache")},
             file_actions=[(os.POSIX_SPAWN_DUP2, handle.fileno(), 1)],
         )  # fmt: skip
-        _, status, usage = os.wait4(pid, 0)
+        peak = 0.0
+        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+            peak = max(peak, _high_water(pid))
+            time.sleep(0.02)
+        status = ended[1]
     if status:
         sys.exit(f"pellucid {' '.join(arguments)} ended with {os.waitstatus_to_exitcode(status)}")
-    return out.read_text(), time.perf_counter() - started, usage.ru_maxrss / 1024
+    return out.read_text(), time.perf_counter() - started, peak
+
+
+def _high_water(pid: int) -> float:
+    """MB; not ru_maxrss, which begins with that of the process that starts another."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
 
 
 def trained(name: str, data: Path, must: str, folder: Path, *arguments: str) -> Row:

@@ -144,7 +144,8 @@ def compare(
         raise ConfigError(f"{counted(len(runs), 'run')} given; a comparison needs two or more.")
     sides = []
     for run in (run if isinstance(run, Run) else Run(Path(run)) for run in runs):
-        folds = data is None and run.read()["config"]["train"].get("folds")
+        content = run.read()
+        folds = data is None and "members" in content and content["config"]["train"].get("folds")
         sides.append(
             _folds_side(run) if folds else _side(look(run, data, split=split, engine=engine, progress=progress))
         )
