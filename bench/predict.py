@@ -3,9 +3,10 @@
     .venv/bin/python bench/predict.py [PICTURES]     or, in one line,     .venv/bin/python bench/run.py predict
 
 ResNet-50 (random weights: speed does not depend on them) and MobileNet v2 on the photographs of `clothing`, repeated to
-PICTURES files (2,048). The tensors are float32, batches of 32, and each engine is called as its documentation does, with all
-cores on one batch; the median of three rounds over 128 pictures before the folder and of three behind it. The folder is
-decoded, resized, answered and ranked, by the engine that `--engine auto` takes, a batch on each core.
+PICTURES files (512). The tensors are float32, batches of 32, and each engine is called as its documentation does, with all cores
+on one batch; 64 pictures. The folder is decoded, resized, answered and ranked, by the engine that `--engine auto` takes, a
+batch on each core. All of them take turns; medians of three rounds. What `predict` needs once, to start an engine (a second or
+two) and to measure which one (kept), is not in it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,8 @@ from pellucid.model.zoo import Architecture
 from run import SHARED, unpacked
 
 ENGINES = (REFERENCE, "torch channels-last", "torch bf16", "onnxruntime", "openvino", "openvino bf16")
-BATCH, TENSORS, ROUNDS = 32, 128, 3
+BATCH, TENSORS, ROUNDS = 32, 64, 3
+FOLDER, NO_NETWORK = "a folder", "a folder, without the network"
 
 
 @dataclass(frozen=True)
@@ -65,22 +67,17 @@ def classifiers() -> dict[str, Classifier]:
     return {"resnet50": resnet, "mobilenetv2_100": mobilenet}
 
 
-Engines = dict[str, Callable[[torch.Tensor], object]]
-
-
-def on_tensors(engines: Engines, classifier: Classifier, pixels: np.ndarray) -> dict[str, list[float]]:
-    """Pictures a second of each engine, of every round; they take turns."""
-    batches = classifier.contract.tensor(torch.from_numpy(pixels)).contiguous().split(BATCH)  # as libraries want them
-    speeds: dict[str, list[float]] = {name: [] for name in engines}
-    with torch.inference_mode():
-        for turn in range(ROUNDS + 1):
-            for name, engine in engines.items():
-                started = time.perf_counter()
-                for batch in batches:
-                    engine(batch)
-                if turn:  # the first one warms up
-                    speeds[name].append(len(pixels) / (time.perf_counter() - started))
-    return speeds
+def in_turn(works: dict[str, Callable[[], object]], pictures: dict[str, int]) -> dict[str, float]:
+    """Pictures a second of each, the median of ROUNDS; they take turns, since what else the machine does changes from minute to
+    minute, and each is done once before."""
+    speeds: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(ROUNDS + 1):
+        for name, work in works.items():
+            started = time.perf_counter()
+            work()
+            if turn:
+                speeds[name].append(pictures[name] / (time.perf_counter() - started))
+    return {name: statistics.median(speed) for name, speed in speeds.items()}
 
 
 def _as_documented(classifier: Classifier, name: str) -> Callable[[torch.Tensor], object]:
@@ -96,7 +93,7 @@ def _as_documented(classifier: Classifier, name: str) -> Callable[[torch.Tensor]
     return built.forward or built.module
 
 
-def measure(count: int = 2048) -> list[Speed]:
+def measure(count: int = 512) -> list[Speed]:
     torch.set_num_threads(2)
     found = []
     with tempfile.TemporaryDirectory() as place:
@@ -110,22 +107,35 @@ def measure(count: int = 2048) -> list[Speed]:
             pixels = np.stack(
                 [classifier.contract.pixels(decode(file.read_bytes()).pixels) for file in files[:TENSORS]]
             )
-            _, trials = with_engine(classifier, "auto", pixels=pixels, count=10**9)
-            engines = {name: _as_documented(classifier, name) for name in ENGINES}
-            before = on_tensors(engines, classifier, pixels)
+            chosen, trials = with_engine(classifier, "auto", pixels=pixels, count=10**9)
+            works = {name: _on_tensors(_as_documented(classifier, name), classifier, pixels) for name in ENGINES}
+            works[FOLDER] = _on_folder(chosen, files)
+            works[NO_NETWORK] = _on_folder(_answering_nothing(classifier), files)
+            speeds = in_turn(works, dict.fromkeys(ENGINES, len(pixels)) | dict.fromkeys((FOLDER, NO_NETWORK), count))
             engine = next(trial.engine for trial in trials if trial.correct)
-            started = time.perf_counter()
-            for _ in predict_files(classifier, files, engine=engine):
-                pass
-            seconds = time.perf_counter() - started
-            after = on_tensors(engines, classifier, pixels)  # what else the machine does changes from minute to minute
-            started = time.perf_counter()
-            for _ in predict_files(_answering_nothing(classifier), files, engine=REFERENCE):
-                pass
-            decoding = count / (time.perf_counter() - started)
-            speeds = {name: statistics.median(before[name] + after[name]) for name in engines}
-            found.append(Speed(name, speeds, engine, count / seconds, decoding, trials))
+            found.append(Speed(name, speeds, engine, speeds[FOLDER], speeds[NO_NETWORK], trials))
     return found
+
+
+def _on_tensors(
+    engine: Callable[[torch.Tensor], object], classifier: Classifier, pixels: np.ndarray
+) -> Callable[[], None]:
+    batches = classifier.contract.tensor(torch.from_numpy(pixels)).contiguous().split(BATCH)  # as libraries want them
+
+    def work() -> None:
+        with torch.inference_mode():
+            for batch in batches:
+                engine(batch)
+
+    return work
+
+
+def _on_folder(classifier: Classifier, files: Sequence[Path]) -> Callable[[], None]:
+    def work() -> None:
+        for _ in predict_files(classifier, files, engine=REFERENCE):  # whatever engine the classifier has
+            pass
+
+    return work
 
 
 def _answering_nothing(classifier: Classifier) -> Classifier:
@@ -134,7 +144,7 @@ def _answering_nothing(classifier: Classifier) -> Classifier:
 
 
 def main() -> None:
-    rows = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 2048)
+    rows = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 512)
     print("| network | " + " | ".join(ENGINES) + " | predict, a folder | by | ratio | decoding alone |")
     print("|---|" + "--:|" * (len(ENGINES) + 1) + "---|--:|--:|")
     for row in rows:
