@@ -14,11 +14,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from pellucid import Evaluation, train
+from pellucid.evaluation.compare import compare
 from pellucid.evaluation.folds import FoldsEvaluation
-from pellucid.evaluation.intervals import Interval, group_numbers, resamples, spread
 from pellucid.terminal import TrainingScreen
 
 
@@ -31,20 +29,6 @@ def folded(table: Path, limit: str, out: Path, group: str) -> FoldsEvaluation:
     return found
 
 
-def advantage(random: FoldsEvaluation, grouped: FoldsEvaluation) -> Interval:
-    """How much more is right with random folds, on the same cells; whole patients are resampled."""
-    right = []
-    for found in (random, grouped):
-        answers = found.answers
-        said = np.array(answers.outputs)[answers.values.argmax(1)]
-        right.append(dict(zip(answers.paths, said == np.array(answers.labels), strict=True)))
-    paths = grouped.answers.paths
-    gained = np.array([float(right[0][path]) - right[1][path] for path in paths])
-    groups = group_numbers(grouped.answers.groups)
-    draws = np.concatenate([weights @ gained / weights.sum(1) for weights in resamples(len(gained), groups=groups)])
-    return spread(float(gained.mean()), draws, units=int(groups.max()) + 1)
-
-
 def main() -> None:
     folder, limit = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "5m"
     out = Path(sys.argv[3] if len(sys.argv) > 3 else "runs/malaria")
@@ -55,18 +39,12 @@ def main() -> None:
     for name, folds in found.items():
         assert isinstance(folds.pooled, Evaluation)
         print(f"| {name} | {folds.pooled.accuracy} | {folds.mean:.4f} | {folds.std:.4f} |")
-    gain = advantage(found["random"], found["patient"])
-    more = f"{100 * gain.value:+.2f} points ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})"
-    if gain.low > 0:
-        print(
-            f"Random folds promise {more} more than is kept for new patients: cells of one patient resemble each other, and with "
-            "random folds a network has seen others of the patient that it is tested on. The figure by patient is the one to report."
-        )
-    else:
-        print(
-            f"Random folds score {more} more, which is no certain difference: this network recognizes hardly anything of a "
-            "patient. The figure by patient is still the one to report, since only it would show if it did."
-        )
+    compared = compare([out / "patient", out / "random"])
+    print(compared)
+    gain = compared.rivals[1].gain
+    assert gain is not None
+    if gain.low <= 0:
+        print("That is no certain difference: this network recognizes hardly anything of a patient.")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ class Shuffled(nn.Module):
         return torch.cat([y, -y[:, :2]], 1)[:, 1:9].relu_()
 
 
+torch.manual_seed(2)  # else the weights depend on which test files were read before
 LAYERS = {
     "plain": nn.Conv2d(4, 5, 3),
     "strided": nn.Conv2d(4, 5, (5, 2), stride=(2, 3), padding=(2, 1)),
@@ -129,7 +130,8 @@ def test_every_kind_of_layer_is_worked_out_as_torch_does_in_double_precision(nam
         at = tuple(int(rng.integers(side)) for side in expected.shape)
         step = work_out(classifier, photo(), "1", channel=at[0], at=at[1:] or None)
         assert step.position == at
-        assert step.value == pytest.approx(float(expected[at]), rel=1e-6, abs=1e-6)  # it begins with numbers of 32 bits
+        before = max((work.scale for work in step.works[:-1]), default=0.0)  # what torch rounds to 32 bits on the way
+        assert step.value == pytest.approx(float(expected[at]), rel=1e-6, abs=max(1e-9, before * 2**-22))
         assert step.difference < 1e-5
 
 

@@ -120,6 +120,8 @@ def test_the_stopping_set_is_never_the_test_fold(
     assert not any("keep groups together" in note for note in compare([whole, whole]).notes)
     with pytest.raises(DataError, match="not measured on the same pictures"):
         compare([whole, members_of(whole)[0]])
+    with pytest.raises(ConfigError, match="each answered by the fold that has not seen it"):
+        compare([whole, run], split="validation")
 
 
 @pytest.mark.slow

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-from pellucid.data.sources import Stat
+from pellucid.data.sources import READ, Stat
 
-_TRIED = 64  # files
+_MANY, _TRIED = 1000, 64  # files: of fewer there is little to gain, and to try would be to read many of them twice
 _THREADS, _AT_ONCE = 4, 256
 _MOST = 2**30  # bytes; more could push out of memory what is soon needed
 
@@ -20,7 +19,8 @@ _MOST = 2**30  # bytes; more could push out of memory what is soon needed
 def asked_ahead(stats: Sequence[Stat | None]) -> Iterator[None]:
     """Meanwhile the files of `stats` are read into the system's cache, in order, if they are not there already."""
     files = [stat[0] for stat in stats if stat]
-    if not hasattr(os, "posix_fadvise") or sum(stat[1] for stat in stats if stat) > _MOST or not _waits(files):
+    small = len(files) >= _MANY and sum(stat[1] for stat in stats if stat) <= _MOST
+    if not small or not hasattr(os, "posix_fadvise") or not _waits(files):
         yield
         return
     pool = ThreadPoolExecutor(_THREADS)
@@ -34,18 +34,21 @@ def asked_ahead(stats: Sequence[Stat | None]) -> Iterator[None]:
 
 def _waits(files: Sequence[str]) -> bool:
     """Whether reading some of them, here and there, takes longer than the processor works for it."""
+    some = files[:: max(1, len(files) // _TRIED)]
     started, busy = time.perf_counter(), time.thread_time()
-    for file in files[:: max(1, len(files) // _TRIED)]:
-        with contextlib.suppress(OSError):  # a member of an archive is no file; what cannot be read is told elsewhere
-            Path(file).read_bytes()
+    _each(some, lambda handle: os.read(handle, os.fstat(handle).st_size))
     return time.perf_counter() - started > 1.25 * (time.thread_time() - busy)
 
 
 def _ask(files: Sequence[str]) -> None:
+    _each(files, lambda handle: os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED))
+
+
+def _each(files: Sequence[str], use: Callable[[int], object]) -> None:
     for file in files:
-        with contextlib.suppress(OSError):
-            handle = os.open(file, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # a member of an archive is no file; what cannot be read is told elsewhere
+            handle = os.open(file, READ)
             try:
-                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+                use(handle)
             finally:
                 os.close(handle)

@@ -275,9 +275,9 @@ def _smooth(pictures: torch.Tensor) -> torch.Tensor:
 def _in_parts(small: Fetch, count: int, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     starts = range(0, count, _PART)
     parts = in_threads(lambda k: work(small(np.arange(k, min(k + _PART, count)))), starts, at_once=1)
-    found = torch.empty(0)
-    for start, part in zip(starts, parts, strict=True):
-        if not start:
-            found = torch.empty(count, part.shape[1])
+    first = next(parts)
+    found = torch.empty(count, first.shape[1])  # parts put together at the end would be there twice
+    found[: len(first)] = first
+    for start, part in zip(starts[1:], parts, strict=True):
         found[start : start + len(part)] = part
     return found

@@ -23,7 +23,7 @@ from pellucid.errors import DataError, PictureError
 
 MAX_BYTES = 512 * 2**20  # of one file: more than any picture has, and memory can hold it
 
-_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a named pipe is not waited for
 
 _UNPACKING_ERRORS = (
     OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
@@ -80,7 +80,7 @@ class Folder:
     def read(self, path: str) -> bytes:
         """The bytes of a file. Raises PictureError."""
         try:
-            handle = os.open(self._place(path), _READ)  # a third of the time of open()
+            handle = os.open(self._place(path), READ)  # a third of the time of open()
             try:
                 size = os.fstat(handle).st_size
                 if size > MAX_BYTES:

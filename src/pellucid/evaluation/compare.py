@@ -146,6 +146,11 @@ def compare(
     for run in (run if isinstance(run, Run) else Run(Path(run)) for run in runs):
         content = run.read()
         folds = data is None and "members" in content and content["config"]["train"].get("folds")
+        if folds and split != "test":
+            raise ConfigError(
+                f"--split is '{split}', but '{run}' holds folds, which are compared on all pictures, each answered by the fold that has "
+                "not seen it. Leave --split out."
+            )
         sides.append(
             _folds_side(run) if folds else _side(look(run, data, split=split, engine=engine, progress=progress))
         )

@@ -135,7 +135,7 @@ def _built(classifier: Classifier, name: str, folder: Path) -> Forward:
     if library != "torch" and classifier.device.type != "cpu":
         raise ConfigError(f"The engine '{name}' runs on the processor, but the network is on {classifier.device}.")
     try:
-        with _quiet():
+        with _quiet(), classifier.answering():
             return _BUILD[name](classifier, folder)
     except StorageError:
         raise
@@ -162,7 +162,7 @@ def _openvino(classifier: Classifier, folder: Path, precision: str) -> Forward:
     file = folder / "openvino.xml"
     if not file.exists():
         example = torch.zeros(1, *classifier.input_shape)
-        model = openvino.convert_model(classifier.module.eval(), example_input=example)
+        model = openvino.convert_model(classifier.module, example_input=example)
         model.reshape([-1, *classifier.input_shape])
         with storage_errors(file):  # the weights first: the .xml is what is looked for
             openvino.save_model(model, file.with_name("new.xml"), compress_to_fp16=False)
@@ -188,7 +188,7 @@ def _onnxruntime(classifier: Classifier, folder: Path) -> Forward:
         example = torch.zeros(2, *classifier.input_shape)
         batch = torch.export.Dim("batch")
         program = torch.onnx.export(
-            classifier.module.eval(), (example,), dynamo=True, dynamic_shapes=({0: batch},), verbose=False
+            classifier.module, (example,), dynamo=True, dynamic_shapes=({0: batch},), verbose=False
         )
         assert program is not None
         atomic_write(file, program.model_proto.SerializeToString())
