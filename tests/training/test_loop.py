@@ -17,7 +17,7 @@ from pellucid.data.contract import PixelContract
 from pellucid.data.loader import Pictures
 from pellucid.errors import TrainingError
 from pellucid.model.zoo import Architecture, build
-from pellucid.training import objective
+from pellucid.training import loop, objective
 from pellucid.training.checkpoint import newest_checkpoint
 from pellucid.training.loop import FitResult, Recipe, fit
 from pellucid.training.objective import balanced_weights
@@ -203,6 +203,19 @@ def test_a_deadline_is_kept(parts: tuple[Pictures, Pictures], tmp_path: Path) ->
     assert result.stopped == "done"
     assert time.monotonic() - started < 4
     assert result.steps > 5
+
+
+def test_a_slow_first_step_is_not_taken_for_the_speed(
+    parts: tuple[Pictures, Pictures], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, slow = loop.set_learning_rate, [1.0]
+    monkeypatch.setattr(loop, "set_learning_rate", lambda *a: (time.sleep(slow.pop() if slow else 0), real(*a))[1])
+    train_part, valid = parts
+    many = Pictures(valid.pixels, valid.labels, np.tile(valid.indices, 20))
+    short = replace(RECIPE, steps=20, max_steps=20)  # a second a step would leave no time to look at so many
+    assert len(many) / short.batch_size / 2 > 10
+    result, _ = train((train_part, many), tmp_path / "a", short, deadline=time.monotonic() + 10)
+    assert result.steps == 20
 
 
 def test_time_left_over_is_used_up_to_the_limit_of_steps(parts: tuple[Pictures, Pictures], tmp_path: Path) -> None:

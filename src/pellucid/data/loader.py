@@ -15,7 +15,7 @@ from pellucid.data.pack import let_go
 
 _RESIDENT_SHARE = 0.4  # of the free GPU memory that the pictures may take
 # Bytes of a pack that are read before the process lets go of them; the system maps ten times as much around them.
-_HELD = 8 * 2**20
+_HELD = 4 * 2**20
 
 
 @dataclass(frozen=True, eq=False)

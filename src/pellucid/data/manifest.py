@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from sys import intern
 
 import numpy as np
 
@@ -94,7 +95,7 @@ class Census:
         """The manifest with these splits, str."""
         items, records = self.dataset.items, self.records
         return Manifest(tuple(
-            Row(item.path, self.dataset.label(i), str(splits[i]), item.group or "", records[i].sha256, str(self.status[i]),
+            Row(item.path, self.dataset.label(i), intern(str(splits[i])), item.group or "", records[i].sha256, str(self.status[i]),
                 self.reasons[i])
             for i, item in enumerate(items)
         ), tuple(notes))  # fmt: skip

@@ -34,7 +34,8 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 _STEP_EVENT_SECONDS = 1.0
 _CHECKPOINT_SECONDS = 15.0
-_LARGE = 96  # pixels
+_LOOKED_AT = 2**18  # pixels
+_FEWEST_TIMED = 5  # steps; the first ones are slow
 
 
 @dataclass(frozen=True)
@@ -192,12 +193,10 @@ def fit(
                       "learning_rate": rate, "pictures_per_second": (step - first_step) * recipe.batch_size / seconds})  # fmt: skip
         if deadline is not None and step < total:
             seconds, done = now - started, step - first_step
-            if (
-                score_seconds is None
-            ):  # a picture that is only looked at takes half as long as one that is learned, at most
-                left = deadline - now - seconds / done * len(valid) / recipe.batch_size / 2
-            else:
-                left = deadline - now - score_seconds
+            looking_takes = score_seconds or 0.0
+            if score_seconds is None and done >= _FEWEST_TIMED:  # half as long as learning from a picture, at most
+                looking_takes = seconds / done * len(valid) / recipe.batch_size / 2
+            left = deadline - now - looking_takes
             affordable = _affordable(step, total, seconds=seconds, done=done, left=left)
             total = min(affordable, max(recipe.max_steps, step + 1))
         if step % (steps_per_epoch * recipe.validate_every) == 0 or step >= total:
@@ -256,8 +255,8 @@ def strata_of(train: Pictures, task: Task, recipe: Recipe) -> np.ndarray | None:
 
 def looking(pictures: Pictures, contract: PixelContract, device: torch.device) -> Loader:
     """Feeds pictures that are only looked at; on a processor few large ones at once, since their maps should stay in its cache."""
-    large = device.type == "cpu" and contract.height * contract.width > _LARGE**2
-    return Loader(pictures, contract, device, batch_size=16 if large else 256)
+    most = int(np.clip(_LOOKED_AT // (contract.height * contract.width), 16, 256)) if device.type == "cpu" else 256
+    return Loader(pictures, contract, device, batch_size=most)
 
 
 def hold(module: nn.Module, layer_rates: Iterable[tuple[str, float]]) -> None:
@@ -296,7 +295,7 @@ def score(module: nn.Module, loader: Loader, recipe: Recipe, objective: Objectiv
 
 def _affordable(step: int, total: int, *, seconds: float, done: int, left: float) -> int:
     """Steps that the time left allows at the speed so far; more than planned only when it is 2 % more or better."""
-    if done < max(5, total // 20):  # too early to know the speed
+    if done < max(_FEWEST_TIMED, total // 20):
         return step + 1 if left <= 0 else total
     affordable = step + max(1, int(left / (seconds / done)))
     return affordable if affordable < total or affordable > 1.02 * total else total

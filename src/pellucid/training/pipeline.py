@@ -76,18 +76,21 @@ def train(
             begin_series(run, members, content=prepared.content() | {"fingerprint": manifest.fingerprint()})
             _train_members(prepared, pack, run, on_event, started, config.seconds())
         else:
-            pixels, contents = pack.pixels, pack.contents
+            pixels, contents = pack.pixels, pack.contents if prepared.pretrained else []
             del pack  # its records are large
             give_memory_back()
-            _train_on(prepared, pixels, contents, manifest, run, tell, started, config.seconds())
+            work, recipe = _planned(prepared, pixels, contents, manifest, run, tell, started, config.seconds())
+            del contents, manifest
+            fit_and_save(work, recipe)
     return run
 
 
-def _train_on(
+def _planned(
     prepared: Prepared, pixels: np.ndarray, contents: list[str], manifest: Manifest, run: Run, tell: OnEvent,
     started: float, limit: float | None, network: str | None = None,
-) -> None:  # fmt: skip
-    """One training on the parts of a manifest, into a run that holds its manifest already; `network` was chosen before.
+) -> tuple[Work, Recipe | None]:  # fmt: skip
+    """One training on the parts of a manifest, into a run that holds its manifest already, and the recipe if more than the
+    last layer is to be trained; `network` was chosen before.
 
     `pixels` and `contents` are those of the pack.
     """
@@ -133,7 +136,7 @@ def _train_on(
         }
     )  # fmt: skip
     tell({"event": "plan", "reasons": reasons})
-    fit_and_save(work, recipe)
+    return work, recipe
 
 
 def resume(
@@ -219,7 +222,9 @@ def _train_members(
         manifest = restore_manifest(member.read_manifest(), dataset, pack.records)
         _tell_data(tell, prepared, manifest)
         first = members_of(run)[0].read().get("architecture", {}).get("name")  # all are like the first one
-        _train_on(prepared, pack.pixels, pack.contents, manifest, member, tell, began, share, network=first)
+        fit_and_save(
+            *_planned(prepared, pack.pixels, pack.contents, manifest, member, tell, began, share, network=first)
+        )
 
     train_series(run, pack, dataset, train_member, _observer(run, on_event), started, limit)
 

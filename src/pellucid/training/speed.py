@@ -15,12 +15,12 @@ from torch import nn
 
 from pellucid.config import TrainConfig
 from pellucid.data.contract import PixelContract
-from pellucid.device import autocast, describe_machine
+from pellucid.device import autocast, describe_machine, give_memory_back
 from pellucid.files import cache_folder, storage_errors, write_json
 from pellucid.model.zoo import Architecture
 from pellucid.training.optimizer import make_optimizer
 
-_PROBE = 128  # pictures of a measured step; a step's time grows with its pictures
+_PROBE, _PROBE_PIXELS = 128, 2**18  # the most of a measured step; a step's time grows with its pictures
 _STEADY = 1.5  # equal steps that differ more were disturbed
 _DISTURBED = 3.0
 _FILE = "speed.json"
@@ -37,7 +37,7 @@ def measure_speed(
     other work disturbed the measurement. A deterministic training must
     not depend on a measurement: it is given one choice, fp32 unless another precision was asked for.
     """
-    probe = min(batch, _PROBE)
+    probe = _probe(batch, contract)
     key, known = _key(architecture, module, contract, probe, device, training), _known()
     if key not in known:
         x = torch.randint(0, 256, (probe, contract.height, contract.width, contract.channels), dtype=torch.uint8)
@@ -47,6 +47,7 @@ def measure_speed(
         if not training:
             candidates.remove(("fp32", False))
         known[key] = _seconds_a_step(module, contract, x, device, candidates, training)
+        give_memory_back()
         _keep(known)
     wanted = None if config.precision == "auto" else config.precision
     if config.deterministic:
@@ -65,7 +66,7 @@ def forget_if_disturbed(
     choice: tuple[str, bool], seconds: float,
 ) -> None:  # fmt: skip
     """Forgets what was measured when a training's steps took `seconds` each by `choice`, and that is less than a third."""
-    probe = min(batch, _PROBE)
+    probe = _probe(batch, contract)
     key, known = _key(architecture, module, contract, probe, device, True), _known()
     measured = known.get(key, {}).get(f"{choice[0]} {choice[1]}", 0.0)
     if measured * batch / probe > _DISTURBED * seconds:
@@ -87,6 +88,10 @@ def _key(
     identity = [str(architecture), [probe, contract.channels, contract.height, contract.width], learning if training else False,
                 machine["processor"], machine["threads"], machine["device"], machine["versions"]["torch"]]  # fmt: skip
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+
+def _probe(batch: int, contract: PixelContract) -> int:
+    return min(batch, _PROBE, max(8, _PROBE_PIXELS // (contract.height * contract.width)))
 
 
 def _known() -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Work:
 
     dataset: Dataset
     task: Task  # with what was fitted on the training part
-    contents: list[str]  # SHA-256 of each picture's file, one a row of the pack
+    contents: list[str]  # SHA-256 of each picture's file, one a row of the pack; where there are pretrained weights
     parts: dict[str, Pictures]
     contract: PixelContract
     architecture: Architecture
@@ -139,6 +139,7 @@ def fit_and_save(
                 device=work.device, folder=run.path / "checkpoints", on_event=tell, resume=checkpoint,
                 deadline=deadline and deadline - closing, should_stop=should_stop, task=work.task,
             )  # fmt: skip
+            give_memory_back()
             stopped, epochs = result.stopped, result.epochs
             steps = result.steps - (checkpoint.numbers["step"] if checkpoint else 0)
             forget_if_disturbed(
@@ -286,7 +287,7 @@ def _told_calibration(calibration: Calibration | None, n: int) -> str:
 def _logits(classifier: Classifier, pictures: Pictures) -> np.ndarray:
     """In full precision, as `predict` sees them."""
     found = []
-    for rows in np.array_split(pictures.indices, -(-len(pictures) // 1024)):
+    for rows in np.array_split(pictures.indices, -(-len(pictures) // (4 * classifier.batch_size))):
         found.append(classifier.predict_logits(pictures.pixels[rows]))
         let_go(pictures.pixels)
     return torch.cat(found).numpy()
