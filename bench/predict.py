@@ -5,7 +5,7 @@
 ResNet-50 (random weights: speed does not depend on them) and MobileNet v2 on the photographs of `clothing`, repeated to
 PICTURES files (512). The tensors are float32, batches of 32, and each engine is called as its documentation does, with all cores
 on one batch; 64 pictures. The folder is decoded, resized, answered and ranked, by the engine that `--engine auto` takes, a
-batch on each core. All of them take turns; medians of three rounds. What `predict` needs once, to start an engine (a second or
+batch on each core. All of them take turns; medians of seven rounds. What `predict` needs once, to start an engine (a second or
 two) and to measure which one (kept), is not in it.
 """
 
@@ -36,7 +36,7 @@ from pellucid.model.zoo import Architecture
 from run import SHARED, unpacked
 
 ENGINES = (REFERENCE, "torch channels-last", "torch bf16", "onnxruntime", "openvino", "openvino bf16")
-BATCH, TENSORS, ROUNDS = 32, 64, 3
+BATCH, TENSORS, ROUNDS = 32, 64, 7
 FOLDER, NO_NETWORK = "a folder", "a folder, without the network"
 
 

@@ -16,7 +16,7 @@ from pellucid.data.contract import PixelContract
 from pellucid.data.decode import from_array
 from pellucid.errors import DataError
 from pellucid.evaluation.draw import as_image
-from pellucid.evaluation.predict import Answer, Drawer, find_pictures, predict_files, write_csv
+from pellucid.evaluation.predict import Answer, Drawer, _chunks, find_pictures, predict_files, write_csv
 from pellucid.model.classifier import Classifier, Prediction
 from pellucid.model.zoo import Architecture, build
 
@@ -121,6 +121,17 @@ def test_a_file_that_was_named_stays_and_says_what_it_is(
     assert (told["path"], told["labels"], told["error"]) == (str(paths[3]), [], "file is empty (0 bytes)")
 
 
+@pytest.mark.parametrize("count", [1, 7, 8, 40, 101])
+def test_batches_are_whole_but_for_the_last_ones(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr("pellucid.evaluation.predict.num_cpus", lambda: 2)
+    chunks = _chunks([Path(str(i)) for i in range(count)], 8)
+    assert [path for chunk in chunks for path in chunk] == [Path(str(i)) for i in range(count)]
+    sizes = [len(chunk) for chunk in chunks]
+    whole = max(0, count // 8 - 2)
+    assert sizes[:whole] == [8] * whole
+    assert all(0 < size <= 2 for size in sizes[whole:])
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 7])
 def test_every_answer_is_that_of_its_own_picture(
     classifier: Classifier, draw: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, count: int
@@ -136,7 +147,9 @@ def test_every_answer_is_that_of_its_own_picture(
             classifier, paths, progress=lambda *n: progress.append(n), on_picture=lambda a, _: told.append(a.path)
         )
     )  # fmt: skip
-    assert progress == [(min(k, count), count) for k in range(3, count + 3, 3)]
+    done = [n for n, _ in progress]
+    assert done == sorted(set(done))
+    assert progress[-1] == (count, count)
     assert [answer.path for answer in answers] == [str(path) for path in paths]
     readable = [path for i, path in enumerate(paths) if i != 1 or count <= 2]
     assert told == [str(path) for path in readable]

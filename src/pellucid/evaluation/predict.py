@@ -105,7 +105,8 @@ def predict_files(
     """
     keep = on_picture is not None
     if engine != "auto" or len(paths) >= PROBE:
-        some = [f.pixels for path in paths[:PROBE] if isinstance(f := _read(path, classifier.contract, False), _File)]
+        probe = paths[:PROBE] if engine == "auto" else []
+        some = [f.pixels for path in probe if isinstance(f := _read(path, classifier.contract, False), _File)]
         pixels = np.stack(some) if some else np.zeros(0, np.uint8)
         classifier, trials = with_engine(classifier, engine, pixels=pixels, count=len(paths))
         if on_engine and trials:
@@ -136,7 +137,13 @@ def predict_files(
 
 
 def _chunks(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
-    return [paths[start : start + size] for start in range(0, len(paths), size)]
+    """Of `size`, the last ones of a quarter, so that all cores are done at about the same time."""
+    whole = max(0, len(paths) // size - num_cpus()) * size
+    quarter = max(1, size // 4)
+    return [
+        *(paths[start : start + size] for start in range(0, whole, size)),
+        *(paths[start : start + quarter] for start in range(whole, len(paths), quarter)),
+    ]
 
 
 def _ahead(pool: ThreadPoolExecutor, work: Callable[[_S], _T], tasks: Sequence[_S]) -> Iterator[_T]:

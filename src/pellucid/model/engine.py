@@ -77,13 +77,16 @@ def with_engine(classifier: Classifier, name: str, *, pixels: np.ndarray, count:
     pixels = pixels[:PROBE]
     if len(pixels) < PROBE:
         return classifier, []
-    expected, speed = _timed(classifier, pixels)
     try:
         folder = _folder(classifier)
-        trials = _known(folder)
-        if count / speed < (_WORTH_USING if trials else _WORTH_MEASURING):
-            return classifier, []
-        trials = trials or _measured(classifier, pixels, expected, speed, folder)
+        if trials := _known(folder):
+            if count / next(trial.speed for trial in trials if trial.engine == REFERENCE) < _WORTH_USING:
+                return classifier, []
+        else:
+            expected, speed = _timed(classifier, pixels)
+            if count / speed < _WORTH_MEASURING:
+                return classifier, []
+            trials = _measured(classifier, pixels, expected, speed, folder)
         best = next(trial.engine for trial in trials if trial.correct)
         return classifier if best == REFERENCE else replace(
             classifier, forward=_built(classifier, best, folder)
