@@ -38,7 +38,7 @@ _SIDES, _AGREES = (32.0, 64.0), (0.94, USUAL)
 _LEVELS = 8  # between the darkest and the brightest place; what has fewer shows nothing
 _RANK, _SHARE = 20, 0.25  # see _required
 _SAMPLE, _MANY = 500, 200
-_PART, _PAIRS = 1024, 256  # pictures, and pairs of them, that a thread works on at once
+_PART, _PAIRS = 1024, 128  # pictures, and pairs of them, that a thread works on at once
 
 Fetch = Callable[[np.ndarray], torch.Tensor]  # int (M,) -> uint8 (M, 32, 32)
 

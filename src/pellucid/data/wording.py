@@ -25,5 +25,5 @@ def counted(number: int, thing: str) -> str:
 
 def rounded(value: float, step: float) -> str:
     """`value` with as many decimals as differences of `step` need: 12.345 with step 0.1 is "12.3"."""
-    decimals = max(0, math.ceil(-math.log10(step))) if 0 < step < math.inf else 3
-    return f"{value + 0.0:,.{min(decimals, 9)}f}"
+    decimals = min(9, max(0, math.ceil(-math.log10(step)))) if 0 < step < math.inf else 3
+    return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # never "-0.0"

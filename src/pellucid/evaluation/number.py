@@ -181,9 +181,14 @@ def _verdict(e: NumberEvaluation) -> Iterator[str]:
     if math.isfinite(e.r2.value):
         share = percent(e.r2.value) if e.r2.value > 0 else "none"
         yield f"It explains {share} of the differences between pictures: R² {e.r2}."
-    direction = "high" if e.bias.value > 0 else "low"
+    off, direction = e.written(abs(e.bias.value)), "high" if e.bias.value > 0 else "low"
     chance = ", which may be chance" if e.bias.low <= 0 <= e.bias.high else ""
-    yield f"It answers {e.written(abs(e.bias.value))} too {direction} on average{chance} (bias {e.interval(e.bias)})."
+    leans = (
+        f"{off} too {direction} on average{chance}"
+        if float(off.replace(",", ""))
+        else "neither too high nor too low on average"
+    )
+    yield f"It answers {leans} (bias {e.interval(e.bias)})."
     if e.within is not None and e.margin is not None:
         held = e.within
         judgment = (

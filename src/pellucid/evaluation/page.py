@@ -52,16 +52,18 @@ def verdict(sentences: Sequence[str], notes: Sequence[str], tiles: Sequence[tupl
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells of HTML; the first of a row is its head."""
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>\n"
-        for row in rows
-    )
+    """A table of cells of HTML; the first of a row is its head. An interval goes below its value where there is little room."""
+    body = "".join(f'<tr><th scope="row">{row[0]}</th>' + "".join(map(_cell, row[1:])) + "</tr>\n" for row in rows)
     return (
         '<div class="scroll"><table>\n<thead><tr>'
         + "".join(f'<th scope="col">{head}</th>' for head in heads)
         + f"</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
     )
+
+
+def _cell(content: str) -> str:
+    value, found, interval = content.partition(" (")
+    return f'<td class="wide">{value} <span>({interval}</span></td>' if found else f"<td>{content}</td>"
 
 
 def safe(text: object) -> str:
@@ -202,9 +204,11 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
   margin: 0 0 0.75rem; }
 th, td { padding: 0.3rem 1.1rem 0.3rem 0; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
+td.wide { white-space: normal; }
+td.wide span { display: inline-block; white-space: nowrap; }
 th { font-weight: 600; }
 th:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
-thead th { color: var(--faint); font-size: 0.8rem; }
+thead th { color: var(--faint); font-size: 0.8rem; white-space: normal; }
 .made { display: grid; grid-template-columns: minmax(5rem, max-content) 1fr; gap: 0.3rem 1.25rem; margin: 0; }
 .made dd { font-family: ui-monospace, Consolas, monospace; font-size: 0.85rem; }
 @media print { main { max-width: none; padding: 0; } h2 { break-after: avoid; }

@@ -26,7 +26,7 @@ def robustness_section(r: Robustness, sample: np.ndarray, as_image: Callable[[np
         figure(
             curves.sweep_curve(course, r.clean.value),
             course.name.capitalize(),
-            f"The {safe(r.metric)} with its 95 % interval, against {safe(course.unit)}. {safe(_breaks(course))}",
+            f"The {safe(r.metric)} with its 95 % interval. {safe(_breaks(course))}",
         )
         for course in r.sweeps
     )
@@ -41,7 +41,7 @@ def robustness_section(r: Robustness, sample: np.ndarray, as_image: Callable[[np
 def _breaks(course: Course) -> str:
     if course.breaks_at is None:
         return "It does not break."
-    return f"It breaks at {course.breaks_at:g}: five points lost or more, beyond chance."
+    return f"It breaks at {course.breaks_at:g} {course.unit}: five points lost or more, beyond chance."
 
 
 def _corruption_table(r: Robustness) -> str:
