@@ -7,11 +7,12 @@ destroy more than one large patch of the same area, whatever lies below them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pellucid.device import workers
 from pellucid.explain.impute import impute
 
 Answer = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, C) -> float (N,): 1 is all of the answer, 0 nothing of it
@@ -54,14 +55,20 @@ def measure(
     blurred = blur(pixels)
     steps = np.round(np.linspace(0, count, STEPS + 1)).astype(int)[1:-1]
     shares = [round(share * count) for share in SHARES]
-    pictures = [np.stack([pixels, hidden, blurred])]  # where all curves begin or end
-    for values in maps:
+
+    def changed(values: np.ndarray) -> np.ndarray:
         place = _places(values, cells, seed)[cells]  # (H, W): 0 where it is most important
-        pictures.append(_mixed(hidden, pixels, [place < k for k in steps]))
-        pictures.append(_mixed(pixels, blurred, [place < k for k in steps]))
         holes = np.stack([place < k for k in shares] + [place >= count - k for k in shares])
-        pictures.append(impute(pixels, holes, seed=seed))
-    found = answer(np.concatenate(pictures))
+        covered, shown = (place < k for k in steps), (place < k for k in steps)
+        return np.concatenate(
+            [_mixed(hidden, pixels, covered), _mixed(pixels, blurred, shown), impute(pixels, holes, seed=seed)]
+        )
+
+    with workers() as pool:
+        pictures = list(pool.map(changed, maps))
+    found = answer(
+        np.concatenate([np.stack([pixels, hidden, blurred]), *pictures])
+    )  # first where all curves begin or end
     full, none, vague = found[:3]
     scores = []
     for row in found[3:].reshape(len(maps), -1):
@@ -143,7 +150,7 @@ def _places(values: np.ndarray, cells: np.ndarray, seed: int) -> np.ndarray:
     return places
 
 
-def _mixed(there: np.ndarray, elsewhere: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
+def _mixed(there: np.ndarray, elsewhere: np.ndarray, masks: Iterable[np.ndarray]) -> np.ndarray:
     return np.stack([np.where(mask[..., None], there, elsewhere) for mask in masks])
 
 

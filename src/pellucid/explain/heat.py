@@ -11,6 +11,7 @@ import numpy as np
 
 from pellucid.data.task import CLASS, NUMBER
 from pellucid.data.wording import rounded
+from pellucid.device import workers
 from pellucid.errors import ConfigError, PictureError, UnknownNameError, nearest
 from pellucid.explain import faithfulness as faith
 from pellucid.explain.attribution import METHODS, Target, attribute, find_method, randomized, why_refused
@@ -165,7 +166,8 @@ def prepare(
             why, names = str(error), names if methods else (*names, "occlusion")
     probes = np.concatenate([_probes(picture) for picture in pixels[:_PROBES]])[:: max(1, min(len(pixels), _PROBES))]
     count = 2 if draws > 1 else 1
-    twins = tuple(randomized(classifier, probes, seed=seed + k) for k in range(count))
+    with workers() as pool:
+        twins = tuple(pool.map(lambda k: randomized(classifier, probes, seed=seed + k), range(count)))
     return Explainer(classifier, names, found, why, twins, draws, seed)
 
 
