@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from io import BytesIO
@@ -20,6 +21,7 @@ from pellucid.evaluation.intervals import Interval
 from pellucid.evaluation.text import percent, printable
 
 _THUMBNAIL = 240  # pixels; about twice the shown size, for dense screens
+_INTERVAL = re.compile(r"([^(]+) (\([^()]+ to [^()]+\))")
 _SMALL = 64  # pixels; up to here a picture is stored without loss, so that its pixels stay squares
 
 PictureOf = Callable[[int], Image.Image]
@@ -62,8 +64,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(content: str) -> str:
-    value, found, interval = content.partition(" (")
-    return f'<td class="wide">{value} <span>({interval}</span></td>' if found else f"<td>{content}</td>"
+    found = _INTERVAL.fullmatch(content)
+    return f'<td class="wide">{found[1]} <span>{found[2]}</span></td>' if found else f"<td>{content}</td>"
 
 
 def safe(text: object) -> str:
