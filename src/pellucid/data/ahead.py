@@ -19,8 +19,8 @@ _MOST = 2**30  # bytes; more could push out of memory what is soon needed
 def asked_ahead(stats: Sequence[Stat | None]) -> Iterator[None]:
     """Meanwhile the files of `stats` are read into the system's cache, in order, if they are not there already."""
     files = [stat[0] for stat in stats if stat]
-    small = len(files) >= _MANY and sum(stat[1] for stat in stats if stat) <= _MOST
-    if not small or not hasattr(os, "posix_fadvise") or not _waits(files):
+    many_small = len(files) >= _MANY and sum(stat[1] for stat in stats if stat) <= _MOST
+    if not many_small or not hasattr(os, "posix_fadvise") or not _waits(files):
         yield
         return
     pool = ThreadPoolExecutor(_THREADS)

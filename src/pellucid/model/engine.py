@@ -97,9 +97,10 @@ def with_engine(classifier: Classifier, name: str, *, pixels: np.ndarray, count:
 
 def _known(folder: Path) -> list[Trial]:
     try:
-        return [Trial(**row) for row in json.loads((folder / _TRIALS).read_text(encoding="utf-8"))]
+        trials = [Trial(**row) for row in json.loads((folder / _TRIALS).read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError):
         return []
+    return trials if any(trial.engine == REFERENCE for trial in trials) else []
 
 
 def _measured(
